@@ -1,0 +1,1 @@
+"""Super-resolve whole electron-microscopy volumes, and prove what that was worth."""

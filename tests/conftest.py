@@ -1,0 +1,17 @@
+"""Fixtures that every test file may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real volumes and published golden numbers; EMSR_SHARED names it, a stranger does not have it."""
+    path = Path(os.environ.get("EMSR_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (path / "golden").is_dir():
+        pytest.skip(f"no shared data at {path}: set EMSR_SHARED to its folder")
+    return path
