@@ -1,0 +1,1 @@
+"""How near an image is to the truth. Arrays in, numbers out; no files."""
