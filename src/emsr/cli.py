@@ -1,0 +1,146 @@
+"""Command line: a table of verbs, a parser made from each function's signature, one line for every mistake of a user."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import logging
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from emsr import plugins
+
+VERBS = {
+    "grow": "emsr.steps.data",
+    "ingest": "emsr.steps.data",
+    "degrade": "emsr.steps.data",
+    "train": "emsr.steps.train",
+    "allocate": "emsr.steps.superresolve",
+    "superresolve": "emsr.steps.superresolve",
+    "stitch": "emsr.steps.superresolve",
+    "score": "emsr.steps.score",
+    "report": "emsr.steps.score",
+    "import-weights": "emsr.commands.import_weights",
+    "clean": "emsr.commands.clean",
+    "check": "emsr.commands.check",
+}
+USER_MISTAKES = (ValueError, OSError)
+
+
+def _function(verb: str) -> tuple[str, str]:
+    """Module and function name of ``verb``."""
+    return VERBS[verb], verb.replace("-", "_")
+
+
+def _convert(annotation: Any) -> Callable[[str], Any]:
+    """What turns a word of the command line into a value of the annotated type."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if annotation is dict or typing.get_origin(annotation) is dict:
+        return _settings
+    return annotation if callable(annotation) else str
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """Settings as one JSON argument, or @FILE that holds it."""
+    try:
+        values = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"settings are no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"settings must be a JSON object, not {type(values).__name__}")
+    return values
+
+
+def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, annotation: Any) -> None:
+    """One argument: parameters before * are positional, keyword-only ones are options."""
+    name = parameter.name
+    flag = [f"--{name.replace('_', '-')}"] if parameter.kind is parameter.KEYWORD_ONLY else [name]
+    required = parameter.default is parameter.empty
+    if annotation is bool:
+        parser.add_argument(*flag, action="store_true", dest=name)
+    elif typing.get_origin(annotation) is list:
+        parser.add_argument(*flag, nargs="*", type=_convert(typing.get_args(annotation)[0]))
+    elif parameter.kind is parameter.KEYWORD_ONLY:
+        default = None if required else parameter.default
+        parser.add_argument(*flag, dest=name, required=required, default=default, type=_convert(annotation))
+    else:
+        parser.add_argument(*flag, type=_convert(annotation))
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """The parser of ``verb``, made from its function's signature and docstring."""
+    module, name = _function(verb)
+    function = getattr(importlib.import_module(module), name)
+    parser = argparse.ArgumentParser(
+        prog=f"emsr {verb}",
+        description=inspect.getdoc(function),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        _add(parser, parameter, hints[parameter.name])
+    parser.add_argument("--log", type=Path, help="also write log lines to this file")
+    parser.add_argument("--traceback", action="store_true", help="show where in the code a mistake was noticed")
+    parser.set_defaults(function=function)
+    return parser
+
+
+def _overview() -> str:
+    """The text of ``emsr --help``."""
+    rows = [f"  {verb:<15} {plugins.summary(*_function(verb))}" for verb in VERBS]
+    return "\n".join(["usage: emsr VERB [ARGUMENT ...]    emsr VERB --help", "", *rows])
+
+
+def _log_to(file: Path | None) -> None:
+    """Log lines go to ``file``; warnings and worse to standard error too."""
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.WARNING)
+    handlers: list[logging.Handler] = [console]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, mode="a", encoding="utf-8"))
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one verb; returns 0, 1 after a mistake in the input, 2 after a mistake on the command line."""
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(_overview() + "\n")
+        return 0
+    if words[0] == "--version":
+        sys.stdout.write(importlib.import_module("importlib.metadata").version("emsr") + "\n")
+        return 0
+    if words[0] not in VERBS:
+        sys.stderr.write(f"emsr: error: {plugins.unknown('verb', words[0], VERBS)}\n")
+        return 2
+    return _run(vars(parser_of(words[0]).parse_args(words[1:])))
+
+
+def _run(arguments: dict[str, Any]) -> int:
+    """Call the verb's function; a user's mistake becomes one line."""
+    function, traceback = arguments.pop("function"), arguments.pop("traceback")
+    _log_to(arguments.pop("log"))
+    try:
+        function(**arguments)
+    except USER_MISTAKES as error:
+        if traceback:
+            raise
+        logging.getLogger("emsr").debug("failed", exc_info=True)
+        line = " ".join(str(error).split())
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.stream.write(f"emsr: error: {line}\n")
+        sys.stderr.write(f"emsr: error: {line}\n")
+        return 1
+    return 0

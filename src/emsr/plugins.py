@@ -1,0 +1,128 @@
+"""A module name becomes a module; what it offers is read from its syntax tree, without importing it.
+
+A model, a store or a metric is one file: ``gpemsr`` is ``emsr.models.gpemsr``, a dotted name is anyone's module.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+PACKAGE = Path(__file__).parent
+NOT_PLUGINS = {"__init__", "stage", "checkpoint", "published"}
+
+
+def names(kind: str) -> list[str]:
+    """Names of the plug-ins that come with emsr, ``kind`` being a folder such as "models"."""
+    return sorted(file.stem for file in (PACKAGE / kind).glob("*.py") if file.stem not in NOT_PLUGINS)
+
+
+def module_name(kind: str, name: str) -> str:
+    """The dotted module name of plug-in ``name``."""
+    return name if "." in name else f"emsr.{kind}.{name}"
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import plug-in ``name``."""
+    return importlib.import_module(module_name(kind, name))
+
+
+def file_of(kind: str, name: str) -> Path:
+    """The file of plug-in ``name``; raises ValueError if there is none."""
+    if "." not in name:
+        file = PACKAGE / kind / f"{name}.py"
+        if file.is_file() and name not in NOT_PLUGINS:
+            return file
+        raise ValueError(unknown(f"{kind.removesuffix('s')} name", name, names(kind)))
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ValueError(f"module {name!r} cannot be found; install it or put its folder on PYTHONPATH")
+    return Path(spec.origin)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """One line that says that ``name`` is unknown, with the nearest known name or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"{what} {name!r} is unknown; " + (
+        f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
+    )
+
+
+@lru_cache(maxsize=64)
+def _tree(file: Path, _modified: int) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def tree(file: Path) -> ast.Module:
+    """The syntax tree of ``file``, parsed once per state of the file."""
+    return _tree(file, file.stat().st_mtime_ns)
+
+
+def _assigned(file: Path, name: str) -> ast.expr | None:
+    """The expression that module ``file`` assigns to ``name`` at its top level."""
+    for node in tree(file).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return node.value
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
+            return node.value
+    return None
+
+
+def literal(file: Path, name: str) -> object:
+    """The value of constant ``name`` of module ``file``; raises ValueError if it is no literal."""
+    node = _assigned(file, name)
+    if node is None:
+        raise ValueError(f"{file.name} has no constant {name}; a plug-in must state it")
+    return ast.literal_eval(node)
+
+
+def keys(file: Path, name: str) -> list[str]:
+    """The string keys of dictionary constant ``name`` of module ``file``."""
+    node = _assigned(file, name)
+    if not isinstance(node, ast.Dict):
+        raise ValueError(f"{file.name} has no dictionary {name}; a plug-in must state it")
+    return [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+
+
+def fields(file: Path, name: str) -> dict[str, str]:
+    """Field names of dataclass ``name`` in module ``file`` and their annotations as text."""
+    for node in tree(file).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            rows = [row for row in node.body if isinstance(row, ast.AnnAssign) and isinstance(row.target, ast.Name)]
+            return {row.target.id: ast.unparse(row.annotation) for row in rows if isinstance(row.target, ast.Name)}
+    raise ValueError(f"{file.name} has no class {name}; a plug-in must state it")
+
+
+def summary(module: str, function: str) -> str:
+    """The first docstring line of ``function`` of an emsr ``module``."""
+    file = PACKAGE.parent / Path(*module.split(".")).with_suffix(".py")
+    for node in tree(file).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return (ast.get_docstring(node) or "").split("\n")[0]
+    return ""
+
+
+def fits(value: object, annotation: str) -> bool:
+    """Whether a value read from YAML is of the annotated type: int, float, str, bool, None, a tuple of one of these."""
+    if " | " in annotation:
+        return any(fits(value, part) for part in annotation.split(" | "))
+    if annotation.startswith("tuple["):
+        inner = annotation.removeprefix("tuple[").removesuffix("]").split(",")[0].strip()
+        return isinstance(value, list | tuple) and all(fits(item, inner) for item in value)
+    if annotation == "None":
+        return value is None
+    if annotation == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return type(value).__name__ == annotation
