@@ -1,0 +1,1 @@
+"""Arrays on disk, one file a format."""

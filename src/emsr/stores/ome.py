@@ -1,0 +1,107 @@
+"""OME-Zarr metadata without an array library: documents of version 0.5 that emsr writes; reading of 0.4 and 0.5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emsr.stores.source import Triple
+
+AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies on disk: everything z, y, x; `shard` and `chunk` in voxels, voxel size and translation in nm.
+
+    `translation_nm` is the centre of the first voxel. `levels` counts level 0; each further one halves y and x.
+    """
+
+    shape: Triple[int]
+    dtype: str
+    shard: Triple[int]
+    chunk: Triple[int]
+    voxel_size_nm: Triple[float]
+    translation_nm: Triple[float] = (0.0, 0.0, 0.0)
+    levels: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be laid out."""
+        if self.dtype not in ("uint8", "uint16", "uint32", "uint64", "float32"):
+            raise ValueError(f"data type {self.dtype} is not stored by emsr: use uint8 images or uint64 labels")
+        if min(self.shape) < 1 or min(self.chunk) < 1 or self.levels < 1:
+            raise ValueError(f"shape {self.shape} in chunks {self.chunk} holds no voxel: every axis needs one or more")
+        if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)) or min(self.shard) < 1:
+            raise ValueError(f"shard {self.shard} is not a multiple of chunk {self.chunk}: choose one that is")
+
+    def level_shape(self, level: int) -> Triple[int]:
+        """Shape of a level: y and x halved and rounded up `level` times, at least 1."""
+        z, y, x = self.shape
+        return z, -(-y // 2**level), -(-x // 2**level)
+
+    def level_scale(self, level: int) -> list[float]:
+        """Voxel size of a level in nm."""
+        z, y, x = self.voxel_size_nm
+        return [z, y * 2**level, x * 2**level]
+
+    def level_translation(self, level: int) -> list[float]:
+        """Centre of a level's first voxel in nm: it lies amid 2^l x 2^l voxels of level 0."""
+        (tz, ty, tx), (_, vy, vx) = self.translation_nm, self.voxel_size_nm
+        return [tz, ty + vy * (2**level - 1) / 2, tx + vx * (2**level - 1) / 2]
+
+
+def level_count(shape: Sequence[int], largest: int = 256) -> int:
+    """How many levels bring y and x down to `largest` voxels or fewer, level 0 included."""
+    count, side = 1, max(shape[-2:])
+    while side > largest:
+        count, side = count + 1, -(-side // 2)
+    return count
+
+
+def group_document(layout: Layout, name: str) -> dict[str, Any]:
+    """The zarr.json of the group: OME-Zarr 0.5 multiscales, axes z y x in nanometres."""
+    datasets = [
+        {
+            "path": str(level),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": layout.level_scale(level)},
+                {"type": "translation", "translation": layout.level_translation(level)},
+            ],
+        }
+        for level in range(layout.levels)
+    ]
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES]
+    multiscale = {"name": name, "axes": axes, "datasets": datasets, "type": "mode" if _labels(layout) else "mean"}
+    attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}, "emsr": {"schema": 1}}
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def array_document(layout: Layout, level: int) -> dict[str, Any]:
+    """The zarr.json of one level: sharded, zstd with checksum, index with crc32c."""
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    plain = {"name": "bytes"} if layout.dtype == "uint8" else little
+    codecs = [plain, {"name": "zstd", "configuration": {"level": 3, "checksum": True}}]
+    sharding = {
+        "chunk_shape": list(layout.chunk),
+        "codecs": codecs,
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(layout.level_shape(level)),
+        "data_type": layout.dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(layout.shard)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0 if layout.dtype == "float32" else 0,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": {},
+        "dimension_names": list(AXES),
+    }
+
+
+def _labels(layout: Layout) -> bool:
+    """Whether the voxels are identities, which have no mean."""
+    return layout.dtype in ("uint32", "uint64")

@@ -1,0 +1,74 @@
+"""What every format offers to its readers: a volume z, y, x, read box by box, and what its file says about space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+Number = TypeVar("Number", int, float)
+Triple = tuple[Number, Number, Number]
+
+UNITS_NM = {
+    "angstrom": 0.1,
+    "nanometer": 1.0,
+    "nanometre": 1.0,
+    "nm": 1.0,
+    "micrometer": 1e3,
+    "micrometre": 1e3,
+    "um": 1e3,
+    "µm": 1e3,
+    "millimeter": 1e6,
+    "millimetre": 1e6,
+    "mm": 1e6,
+    "meter": 1e9,
+    "metre": 1e9,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume on the user's disk, opened for reading.
+
+    `read(start, stop)` gives the voxels of a half-open box as a native-endian C-order array. `stored(z)` says whether
+    anything was ever written for section z; it may be slow. `voxel_size_nm` and `translation_nm` (centre of the first
+    voxel) are None where the file does not state them. `close` lets go of the file.
+    """
+
+    path: str
+    dataset: str
+    format: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    voxel_size_nm: Triple[float] | None
+    translation_nm: Triple[float] | None
+    read: Callable[[Sequence[int], Sequence[int]], np.ndarray]
+    stored: Callable[[int], bool]
+    close: Callable[[], None]
+
+
+def nanometres(unit: str, where: str) -> float:
+    """Length of a unit in nm; ValueError for one that is not known."""
+    if unit not in UNITS_NM:
+        known = ", ".join(sorted(UNITS_NM))
+        raise ValueError(f"{where}: unit {unit!r} is unknown, so lengths cannot be read: use one of {known}")
+    return UNITS_NM[unit]
+
+
+def triple(values: Sequence[float], what: str, where: str, positive: bool = False) -> Triple[float]:
+    """Three finite numbers; ValueError names what they should have been."""
+    numbers = [float(value) for value in values]
+    good = len(numbers) == 3 and all(math.isfinite(n) and (n > 0 or not positive) for n in numbers)
+    if not good:
+        kind = "three positive numbers" if positive else "three finite numbers"
+        raise ValueError(f"{where}: {what} {numbers} is not {kind} (z, y, x): mend the file's metadata")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """An exception's text without line breaks, cut to `limit` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
