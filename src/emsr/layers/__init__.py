@@ -1,0 +1,1 @@
+"""Building parts of the networks: torch, tensors in, tensors out; no files."""

@@ -1,0 +1,91 @@
+"""Attention over positions (non-local block, spec A.1) and over neighbours (3DA, spec C.7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emsr.layers.blocks import Norm, conv, leaky, resize
+
+
+class NonLocal(nn.Module):
+    """x + proj(softmax(q k / sqrt(c)) v): one head over all positions (spec A.1, NL); memory linear in positions."""
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.q = conv(channels, channels, kernel=1)
+        self.k = conv(channels, channels, kernel=1)
+        self.v = conv(channels, channels, kernel=1)
+        self.project = conv(channels, channels, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, y, x) -> the same shape."""
+        normal = self.norm(x)
+        q, k, v = (_tokens(layer(normal)) for layer in (self.q, self.k, self.v))  # (batch, 1, y*x, channels)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + self.project(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
+
+
+def _tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+
+
+class SectionAttention(nn.Module):
+    """3DA: fuses ``sections`` aligned feature maps into one (spec C.7)."""
+
+    def __init__(self, width: int, sections: int) -> None:
+        super().__init__()
+        joined = width * sections
+        self.embed_centre = conv(width, width)
+        self.embed = conv(width, width)
+        self.fuse = conv(joined, width, kernel=1)
+        self.mix = nn.ModuleList(nn.Conv3d(sections, sections, 1) for _ in range(2))  # frames are its channels
+        self.mix_fuse = nn.ModuleList(conv(joined, width, kernel=1) for _ in range(2))
+        self.refine = conv(width, width, kernel=1)
+        self.spatial = SpatialAttention(width, joined)
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        """(batch, sections, width, y, x), y and x multiples of 4 -> (batch, width, y, x)."""
+        batch, sections, width, y, x = aligned.shape
+        centre = self.embed_centre(aligned[:, sections // 2])  # (batch, width, y, x)
+        each = self.embed(aligned.flatten(0, 1)).view(batch, sections, width, y, x)
+        likeness = torch.sigmoid((each.float() * centre.float().unsqueeze(1)).sum(2, keepdim=True))
+        weighted = aligned * likeness.to(aligned.dtype)  # (batch, sections, width, y, x)
+        joined = weighted.flatten(1, 2)
+        g1, g2 = (leaky(fuse(leaky(mix(weighted)).flatten(1, 2))) for mix, fuse in zip(self.mix, self.mix_fuse))
+        features = leaky(self.fuse(joined)) + g1
+        attention, bias = self.spatial(joined)
+        return features * attention * 2 + bias + g2 + self.refine(features)
+
+
+class SpatialAttention(nn.Module):
+    """The pyramid of 3DA that says where to attend (spec C.7, step 4)."""
+
+    def __init__(self, width: int, joined: int) -> None:
+        super().__init__()
+        self.reduce = conv(joined, width, kernel=1)
+        self.half = conv(2 * width, width, kernel=1)
+        self.deep1 = conv(width, width, kernel=1)
+        self.deep2 = conv(2 * width, width)
+        self.deep3 = conv(width, width)
+        self.half2 = conv(width, width)
+        self.half3 = conv(width, width, kernel=1)
+        self.whole = conv(width, width)
+        self.bias1 = conv(width, width, kernel=1)
+        self.bias2 = conv(width, width, kernel=1)
+
+    def forward(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, joined, y, x) -> attention in (0, 1) and additive bias, each (batch, width, y, x)."""
+        half = leaky(self.half(_pooled(leaky(self.reduce(joined)))))  # y/2
+        deep = leaky(self.deep2(_pooled(leaky(self.deep1(half)))))  # y/4
+        deep = resize(leaky(self.deep3(deep)), 2)  # y/2
+        half = leaky(self.half2(half)) + deep
+        whole = self.whole(resize(leaky(self.half3(half)), 2))
+        return torch.sigmoid(whole), self.bias2(leaky(self.bias1(whole)))
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Maximum and mean over 3x3 with stride 2, side by side."""
+    return torch.cat([F.max_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 3, 2, 1)], 1)

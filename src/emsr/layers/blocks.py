@@ -1,0 +1,91 @@
+"""Residual blocks and the resizing that all networks share (spec A.1, C.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Callable[[int], nn.Module]
+LEAK = 0.1  # slope of every LeakyReLU in the fusion network
+
+
+def group_norm(groups: int, group_channels: int) -> Norm:
+    """Maker of GroupNorm (eps 1e-6): ``groups`` groups, or groups of ``group_channels`` channels when groups is 0.
+
+    Raises ValueError unless exactly one of the two is positive.
+    """
+    if (groups > 0) == (group_channels > 0):
+        raise ValueError(f"norm_groups {groups} and norm_group_channels {group_channels}: set one of them, the other 0")
+    return partial(_group_norm, groups, group_channels)
+
+
+def _group_norm(groups: int, group_channels: int, channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups or max(1, channels // group_channels), channels, eps=1e-6)
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """A convolution with bias that keeps the size (up to its stride)."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+
+
+def up(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    """A transposed convolution that doubles y and x."""
+    return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+
+
+def leaky(x: Tensor) -> Tensor:
+    """LeakyReLU with slope 0.1; any shape."""
+    return F.leaky_relu(x, LEAK)
+
+
+def resize(x: Tensor, factor: float) -> Tensor:
+    """Bilinear resize of (batch, channels, y, x) by ``factor``, pixel centres at halves, no antialiasing."""
+    if factor == 1:
+        return x
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+class ResidualBlock(nn.Module):
+    """x + ReLU(GN(Conv(ReLU(GN(Conv(x)))))), the skip a 1x1 convolution where the widths differ (spec A.1, RB)."""
+
+    def __init__(self, inputs: int, outputs: int, norm: Norm) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(inputs, outputs),
+            norm(outputs),
+            nn.ReLU(inplace=True),
+            conv(outputs, outputs),
+            norm(outputs),
+            nn.ReLU(inplace=True),
+        )
+        self.skip = nn.Identity() if inputs == outputs else conv(inputs, outputs, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs, y, x) -> (batch, outputs, y, x)."""
+        return self.skip(x) + self.body(x)
+
+
+class PlainBlock(nn.Module):
+    """x + Conv(ReLU(Conv(x))), without normalisation, small at the start (spec C.1, RBnoBN)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = conv(width, width)
+        self.conv2 = conv(width, width)
+        for layer in (self.conv1, self.conv2):
+            nn.init.kaiming_normal_(layer.weight)
+            layer.weight.data.mul_(0.1)
+            nn.init.zeros_(torch.as_tensor(layer.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, y, x) -> the same shape."""
+        return x + self.conv2(F.relu(self.conv1(x), inplace=True))
+
+
+def trunk(width: int, blocks: int) -> nn.Sequential:
+    """``blocks`` plain blocks of one width."""
+    return nn.Sequential(*(PlainBlock(width) for _ in range(blocks)))

@@ -1,0 +1,72 @@
+"""One training stage as data: what is minimised, for how long, on which patches. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "none"]
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a model's recipe; every field may be overridden by ``trainings.<name>.stages.<stage>`` in the config.
+
+    ``patch`` is the side of a training sample: hr pixels for ``codebook``, lr pixels for every other objective.
+    Fractions are of ``steps``; zero switches a term off.
+    """
+
+    name: str
+    objective: Objective
+    steps: int
+    batch: int
+    patch: int
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.99)
+    schedule: Literal["cosine", "restarts"] = "cosine"
+    warmup: int = 0  # steps of linear rise before the schedule's own value
+    restarts: tuple[int, ...] = ()  # "restarts": steps at which the rate returns to learning_rate
+    periods: tuple[int, ...] = ()  # "restarts": length of each cosine in steps, one more than restarts
+    minimum_rate: float = 1e-7
+    weight_ema: float = 0.0  # decay of the averaged weights that are validated and saved; 0 = the weights themselves
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validate_every: int = 0  # steps; 0 = only at the end
+    checkpoint_every: int = 0  # steps; 0 = only at the end
+    augment: bool = True  # the eight orientations of a patch
+    clip: float = 0.0  # largest norm of the gradient; 0 = no limit
+    cache: bool = False  # keep what frozen stages say of each section and orientation
+    # terms of the loss
+    image_weight: float = 1.0  # mean absolute difference
+    contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
+    codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
+    commitment: float = 0.0  # codebook: share of the half that pulls latents to entries
+    # codebook: adversarial part (spec A.6)
+    adversarial_weight: float = 0.0
+    adversarial_from: int = 0  # first step with a discriminator
+    penalty_weight: float = 0.0  # R1 gradient penalty
+    penalty_every: int = 16  # steps
+    # codebook: entries as moving averages
+    unquantised: float = 0.0  # fraction of the steps before k-means, latents go to the decoder as they are
+    kmeans_vectors: int = 0  # latents that initialise the entries; 0 = random entries
+    entries_decay: float = 0.0  # decay of the moving averages
+    restart_after: int = 0  # steps an entry may stay unused; 0 = for ever
+    restart_until: float = 0.0  # fraction of the steps after which no entry is restarted
+    # flow: synthetic warps
+    displacement: float = 0.0  # largest, lr pixels
+    rotation: float = 0.0  # largest, degrees
+    contrast: float = 0.0  # largest relative change
+
+
+def overridden(record: Record, overrides: Mapping[str, Any], what: str = "option") -> Record:
+    """``record`` (a frozen dataclass) with some fields replaced; lists become tuples.
+
+    Raises ValueError for a name that the record does not have.
+    """
+    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
+    for name in overrides:
+        if name not in names:
+            raise ValueError(f"{what} {name!r} is unknown: use one of {', '.join(names)}")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()}
+    return replace(record, **values)  # type: ignore[type-var]
