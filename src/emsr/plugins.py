@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).parent
-NOT_PLUGINS = {"__init__", "stage", "checkpoint", "published"}
+NOT_PLUGINS = {"__init__", "stage", "checkpoint", "published", "vqgan", "indexer", "reference", "gpemsr_recipe"}
 
 
 def names(kind: str) -> list[str]:

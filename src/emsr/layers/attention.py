@@ -54,7 +54,8 @@ class SectionAttention(nn.Module):
         likeness = torch.sigmoid((each.float() * centre.float().unsqueeze(1)).sum(2, keepdim=True))
         weighted = aligned * likeness.to(aligned.dtype)  # (batch, sections, width, y, x)
         joined = weighted.flatten(1, 2)
-        g1, g2 = (leaky(fuse(leaky(mix(weighted)).flatten(1, 2))) for mix, fuse in zip(self.mix, self.mix_fuse))
+        pairs = zip(self.mix, self.mix_fuse, strict=True)
+        g1, g2 = (leaky(fuse(leaky(mix(weighted)).flatten(1, 2))) for mix, fuse in pairs)
         features = leaky(self.fuse(joined)) + g1
         attention, bias = self.spatial(joined)
         return features * attention * 2 + bias + g2 + self.refine(features)
@@ -66,7 +67,7 @@ class SpatialAttention(nn.Module):
     def __init__(self, width: int, joined: int) -> None:
         super().__init__()
         self.reduce = conv(joined, width, kernel=1)
-        self.half = conv(2 * width, width, kernel=1)
+        self.half1 = conv(2 * width, width, kernel=1)
         self.deep1 = conv(width, width, kernel=1)
         self.deep2 = conv(2 * width, width)
         self.deep3 = conv(width, width)
@@ -78,7 +79,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, joined: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, joined, y, x) -> attention in (0, 1) and additive bias, each (batch, width, y, x)."""
-        half = leaky(self.half(_pooled(leaky(self.reduce(joined)))))  # y/2
+        half = leaky(self.half1(_pooled(leaky(self.reduce(joined)))))  # y/2
         deep = leaky(self.deep2(_pooled(leaky(self.deep1(half)))))  # y/4
         deep = resize(leaky(self.deep3(deep)), 2)  # y/2
         half = leaky(self.half2(half)) + deep

@@ -48,7 +48,7 @@ class Codebook(nn.Module):
 
     def nearest(self, latents: Tensor) -> Tensor:
         """(batch, width, y, x) -> index map (batch, y, x) int64 of the entry of least squared distance, in float32."""
-        batch, width, y, x = latents.shape
+        batch, _, y, x = latents.shape
         return closest(_vectors(latents), self.entries.detach().float()).view(batch, y, x)
 
     def lookup(self, indices: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _vectors(latents: Tensor) -> Tensor:
 
 
 def closest(vectors: Tensor, entries: Tensor) -> Tensor:
-    """For each of ``vectors`` (n, width) the index of the nearest of ``entries`` (count, width), by squared distance."""
+    """For each of ``vectors`` (n, width) the index of the nearest of ``entries`` (count, width)."""
     with torch.autocast(vectors.device.type, enabled=False):
         norms = entries.square().sum(1)  # (count,)
         parts = [torch.addmm(norms, part, entries.T, alpha=-2.0).argmin(1) for part in vectors.split(16384)]

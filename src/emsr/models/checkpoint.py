@@ -39,7 +39,7 @@ def save(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> di
 
 
 def load_card(path: Path) -> dict[str, Any]:
-    """The card of weights ``path`` (either file's path). One-line FileNotFoundError or ValueError where it is unusable."""
+    """The card of weights ``path`` (either file's path). FileNotFoundError or ValueError if unusable."""
     beside = card_path(path)
     if not beside.is_file():
         raise FileNotFoundError(f"{beside} does not exist: weights need their card beside them (emsr import-weights)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from emsr.layers.attention import NonLocal
@@ -41,7 +42,8 @@ class Indexer(nn.Module):
     def forward(self, lr: Tensor) -> Tensor:
         """(batch, 1, y, x) in [0, 1] -> logits (batch, scale*y/stride, scale*x/stride, entries)."""
         latents = self.tail(self.levels(self.stem(lr)))  # (batch, latent, y', x')
-        logits: Tensor = self.classify(latents.permute(0, 2, 3, 1))
+        with torch.autocast(lr.device.type, enabled=False):  # an argmax follows
+            logits: Tensor = self.classify(latents.float().permute(0, 2, 3, 1))
         return logits
 
 

@@ -82,25 +82,42 @@ class Encoder(nn.Module):
         super().__init__()
         norm, channels = group_norm(options.norm_groups, options.norm_group_channels), widths(options)
         self.normalise = options.normalise_latents
-        self.stem = nn.Sequential(conv(1, channels[0]), nn.ReLU(inplace=True))
+        self.first = first_block(options)
         levels: list[nn.Module] = []
         for wide, wider in pairwise(channels):
             levels += [ResidualBlock(wide, wide, norm), conv(wide, wider, stride=2)]
-        self.levels = nn.Sequential(*levels, *_attention(options, norm))
+        self.levels = nn.Sequential(*levels[1:], *_attention(options, norm))
         self.tail = _tail(options, norm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Latents, of unit root mean square at each position where the options say so (float32 then)."""
-        latents: Tensor = self.tail(self.levels(self.stem(image)))
+        latents: Tensor = self.tail(self.levels(self.first(image)))
         if not self.normalise:
             return latents
         latents = latents.float()
         return latents * torch.rsqrt(latents.square().mean(1, keepdim=True) + 1e-6)
 
-    def first_features(self, image: Tensor) -> Tensor:
-        """(batch, 1, y, x) -> (batch, channels[0], y, x), after the first residual block."""
-        features: Tensor = self.levels[0](self.stem(image))
-        return features
+    def features(self, image: Tensor, stride: int) -> Tensor:
+        """(batch, 1, y, x) -> (batch, channels, y/stride, x/stride): the last map of that size on the way.
+
+        Raises ValueError for a stride that the encoder does not pass.
+        """
+        x: Tensor = self.first(image)
+        found = x if stride == 1 else None
+        for layer in self.levels:
+            if found is not None and found.shape[-1] != x.shape[-1]:
+                break
+            x = layer(x)
+            found = x if image.shape[-1] == stride * x.shape[-1] else found
+        if found is None:
+            raise ValueError(f"the encoder has no features of stride {stride}: use a power of two up to latent_stride")
+        return found
+
+
+def first_block(options: Options) -> nn.Sequential:
+    """The encoder's first residual block and what comes before it: (batch, 1, y, x) -> (batch, channels[0], y, x)."""
+    norm, width = group_norm(options.norm_groups, options.norm_group_channels), options.channels[0]
+    return nn.Sequential(conv(1, width), nn.ReLU(inplace=True), ResidualBlock(width, width, norm))
 
 
 class Decoder(nn.Module):
@@ -119,7 +136,7 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor) -> tuple[list[Tensor], Tensor]:
         """(batch, latent, y, x) -> features, coarsest (latent grid) first, stride 2 last; image, not clamped."""
         x, features = self.head(latents), []
-        for block, lift in zip(self.blocks, self.ups):
+        for block, lift in zip(self.blocks, self.ups, strict=True):
             x = block(x)
             features.append(x)
             x = lift(x)

@@ -1,0 +1,81 @@
+"""SpyNet: the displacement between two sections, coarse to fine (Ranjan 2017; spec C.6)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SpyNet(nn.Module):
+    """One small convolutional network a level, each correcting the flow of the coarser one.
+
+    ``channels`` is 3 for published weights, which see ImageNet's normalisation of a repeated grey image, else 1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, levels: int, widths: tuple[int, ...], kernel: int, channels: int) -> None:
+        super().__init__()
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.25,))
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        ends = (2 * channels + 2, *widths, 2)
+        self.levels = nn.ModuleList(_convolutions(ends, kernel) for _ in range(levels))
+
+    def forward(self, moved: Tensor, fixed: Tensor) -> Tensor:
+        """Two images (batch, 1, y, x) in [0, 1] -> flow (batch, 2, y, x), channels (dx, dy) in pixels, in float32.
+
+        ``moved`` at p shows what ``fixed`` shows at p + flow(p).
+        """
+        with torch.autocast(moved.device.type, enabled=False):
+            return self._flow(moved.float(), fixed.float())
+
+    def _flow(self, moved: Tensor, fixed: Tensor) -> Tensor:
+        y, x = moved.shape[-2:]
+        coarse = 2 ** (len(self.levels) - 1)
+        size = (-(-y // coarse) * coarse, -(-x // coarse) * coarse)
+        pyramids = [self._pyramid(image, size) for image in (moved, fixed)]
+        flow = moved.new_zeros(0)
+        for network, a, b in zip(self.levels, *pyramids, strict=True):
+            flow = _doubled(flow) if len(flow) else a.new_zeros(a.shape[0], 2, *a.shape[-2:])
+            flow = flow + network(torch.cat([a, warp(b, flow), flow], 1))
+        if size == (y, x):
+            return flow
+        flow = F.interpolate(flow, (y, x), mode="bilinear", align_corners=False)
+        return flow * flow.new_tensor([x / size[1], y / size[0]]).view(1, 2, 1, 1)
+
+    def _pyramid(self, image: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """Normalised images, coarsest first."""
+        if image.shape[-2:] != size:
+            image = F.interpolate(image, size, mode="bilinear", align_corners=False)
+        images = [(image - self.mean) / self.std]
+        for _ in range(len(self.levels) - 1):
+            images.append(F.avg_pool2d(images[-1], 2))
+        return images[::-1]
+
+
+def _convolutions(ends: tuple[int, ...], kernel: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(ends):
+        layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+def _doubled(flow: Tensor) -> Tensor:
+    return 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """``image`` (batch, channels, y, x) sampled at p + flow(p), flow (batch, 2, y, x) as (dx, dy); edges repeat."""
+    height, width = image.shape[-2:]
+    x = flow[:, 0] + torch.arange(width, dtype=flow.dtype, device=flow.device)
+    y = flow[:, 1] + torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)  # pixel centres at halves
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,250 @@
+"""GPEMSR: super-resolution with a generative prior (CVPR 2024; spec C). x4, x8 and x16 by loops over levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from emsr.layers.alignment import LEVELS, Alignment
+from emsr.layers.attention import SectionAttention
+from emsr.layers.blocks import conv, leaky, resize, trunk
+from emsr.layers.flow import SpyNet
+from emsr.layers.prior import PriorFusion, Pyramid
+from emsr.models import indexer, vqgan
+from emsr.models.gpemsr_recipe import RECIPES, stages
+from emsr.models.reference import Reference, References
+
+SCALES = (4, 8, 16)
+NEEDS = {"flow": (), "codebook": (), "indexer": ("codebook",), "fusion": ("flow", "codebook", "indexer")}
+State = tuple[Tensor, ...]
+__all__ = ["NEEDS", "PRESETS", "RECIPES", "SCALES", "Gpemsr", "Options", "build", "network", "stages"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that shapes the four networks; the values are in PRESETS."""
+
+    # codebook
+    latent_stride: int  # hr pixels under one code; a power of two, at least the scale
+    channels: tuple[int, ...]  # from full resolution down; the first log2(latent_stride) + 1 are used
+    latent: int  # width of an entry
+    entries: int
+    norm_groups: int  # groups of every GroupNorm, or 0
+    norm_group_channels: int  # then channels of each group
+    tail_blocks: int  # residual blocks on the latent grid, on either side of the codebook
+    attention: bool  # non-local block on the latent grid
+    normalise_latents: bool  # unit root mean square at each position
+    codebook_learning: str  # "gradient" or "average"
+    decoder_bias: float  # added to the decoder's last bias at the start
+    discriminator_channels: tuple[int, ...]
+    # indexer
+    indexer_channels: tuple[int, ...]  # one transition between two widths
+    # fusion
+    width: int
+    front_blocks: int
+    back_blocks: int
+    prior_blocks: int
+    deformable_groups: int
+    flow_features: int
+    reference: bool  # False: the twin without prior
+    mask_features: str  # "vgg" or "encoder"
+    # flow
+    flow_scale: int  # lr sections are enlarged by it before flow
+    flow_levels: int
+    flow_widths: tuple[int, ...]
+    flow_kernel: int
+    flow_channels: int  # 3 for published weights, 1 otherwise
+
+
+PRESETS = {
+    "published": Options(
+        latent_stride=16,
+        channels=(64, 64, 128, 256, 512),
+        latent=512,
+        entries=1024,
+        norm_groups=32,
+        norm_group_channels=0,
+        tail_blocks=3,
+        attention=True,
+        normalise_latents=False,
+        codebook_learning="gradient",
+        decoder_bias=0.0,
+        discriminator_channels=(64, 128, 256, 512),
+        indexer_channels=(64, 64, 128, 256, 512),
+        width=64,
+        front_blocks=5,
+        back_blocks=10,
+        prior_blocks=1,
+        deformable_groups=8,
+        flow_features=16,
+        reference=True,
+        mask_features="vgg",
+        flow_scale=4,
+        flow_levels=6,
+        flow_widths=(32, 64, 32, 16),
+        flow_kernel=7,
+        flow_channels=3,
+    ),
+    "small": Options(
+        latent_stride=16,
+        channels=(32, 32, 64, 96, 128),
+        latent=128,
+        entries=512,
+        norm_groups=0,
+        norm_group_channels=8,
+        tail_blocks=2,
+        attention=True,
+        normalise_latents=True,
+        codebook_learning="average",
+        decoder_bias=0.5,
+        discriminator_channels=(32, 64, 96, 128),
+        indexer_channels=(32, 32, 64, 96, 128),
+        width=32,
+        front_blocks=5,
+        back_blocks=10,
+        prior_blocks=1,
+        deformable_groups=4,
+        flow_features=16,
+        reference=True,
+        mask_features="encoder",
+        flow_scale=1,
+        flow_levels=5,
+        flow_widths=(32, 32, 32),
+        flow_kernel=5,
+        flow_channels=1,
+    ),
+}
+
+
+def network(stage: str, scale: int, sections: int, options: Options) -> nn.Module:
+    """The untrained network of ``stage``: flow, codebook, indexer or fusion."""
+    if stage == "flow":
+        return flow_network(options)
+    if stage == "codebook":
+        return vqgan.build(options)
+    if stage == "indexer":
+        return indexer.build(scale, options)
+    if stage == "fusion":
+        return build(scale, sections, options)
+    raise ValueError(f"stage {stage!r} is unknown: use one of {', '.join(NEEDS)}")
+
+
+def flow_network(options: Options) -> SpyNet:
+    """The flow network that the options describe."""
+    return SpyNet(options.flow_levels, options.flow_widths, options.flow_kernel, options.flow_channels)
+
+
+def build(scale: int, sections: int, options: Options) -> Gpemsr:
+    """The whole network, untrained; ``sections`` is odd, 1 makes the twin without neighbours.
+
+    Raises ValueError for a scale, a number of sections or options that it cannot have.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale {scale} is not one of gpemsr's: use one of {', '.join(map(str, SCALES))}")
+    if sections < 1 or sections % 2 == 0:
+        raise ValueError(f"sections {sections} have no centre: use an odd number")
+    return Gpemsr(scale, sections, options)
+
+
+class Gpemsr(nn.Module):
+    """Spec C: what depends on one section (``section``), then alignment, fusion and reconstruction (``centre``)."""
+
+    def __init__(self, scale: int, sections: int, options: Options) -> None:
+        super().__init__()
+        width, ups = options.width, scale.bit_length() - 1
+        self.scale, self.sections, self.flow_scale = scale, sections, options.flow_scale
+        # sides of lr must be multiples of this
+        self.multiple = max(2 ** (LEVELS - 1), options.latent_stride // scale if options.reference else 1)
+        self.first = conv(1, width)
+        self.front = trunk(width, options.front_blocks)
+        self.reference = Reference(scale, options) if options.reference else None
+        references = vqgan.widths(options)[1 : ups + 1] if options.reference else ()
+        self.prior = PriorFusion(width, references, options.prior_blocks) if options.reference else None
+        self.pyramid = Pyramid(width, LEVELS)
+        self.flow = flow_network(options)
+        self.alignment = Alignment(width, options.flow_features, options.deformable_groups, options.flow_scale)
+        self.attention = SectionAttention(width, sections)
+        self.back = trunk(width, options.back_blocks)
+        self.ups = nn.ModuleList(nn.Sequential(conv(width, 4 * width), nn.PixelShuffle(2)) for _ in range(ups))
+        self.fine = conv(width, width)
+        self.last = conv(width, 1)
+        for frozen in self.frozen():
+            frozen.requires_grad_(False)
+
+    def frozen(self) -> list[nn.Module]:
+        """The parts that earlier stages trained."""
+        return [part for part in (self.reference, self.flow) if part is not None]
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """The parameters that stage ``fusion`` trains."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def adopt(self, stage: str, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of a trained earlier stage: flow, codebook or indexer."""
+        if stage == "flow":
+            self.flow.load_state_dict(dict(state))
+        elif self.reference is not None and stage == "codebook":
+            self.reference.adopt_codebook(state)
+        elif self.reference is not None and stage == "indexer":
+            self.reference.indexer.load_state_dict(dict(state))
+
+    def forward(self, lr: Tensor, references: References | None = None) -> Tensor:
+        """(batch, sections, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x) of the centre, not clamped.
+
+        ``references`` of the sections, batch*sections at the front, spare computing them. In evaluation mode sections
+        go one by one, which is bit for bit what streaming does.
+        """
+        sections = lr.shape[1]
+        if references is None and not self.training:
+            return self.centre([self.section(lr[:, i]) for i in range(sections)])
+        states = self.section(lr.flatten(0, 1), references)
+        folded = [state.unflatten(0, (-1, sections)) for state in states]
+        return self.centre([tuple(state[:, i] for state in folded) for i in range(sections)])
+
+    @torch.no_grad()
+    def references(self, lr: Tensor) -> References:
+        """What the frozen prior says of lr sections (batch, 1, y, x); ValueError for a twin without prior."""
+        if self.reference is None:
+            raise ValueError("option reference is False: a network without prior has no references")
+        result: References = self.reference(lr)
+        return result
+
+    def section(self, lr: Tensor, references: References | None = None) -> State:
+        """What depends on one section (batch, 1, y, x) alone: itself and its feature pyramid (spec C.1-C.5)."""
+        if lr.shape[-2] % self.multiple or lr.shape[-1] % self.multiple:
+            size = f"{lr.shape[-2]} x {lr.shape[-1]}"
+            raise ValueError(f"lr window {size} is not a multiple of {self.multiple}: pad it or choose another window")
+        features = self.front(leaky(self.first(lr)))
+        if self.prior is not None:
+            known = references or self.references(lr)
+            features = self.prior(features, known.features, known.similarity)
+        return (lr, *self.pyramid(features))
+
+    def centre(self, states: Sequence[State]) -> Tensor:
+        """(batch, 1, scale*y, scale*x) of the centre, from the sections' states in order (spec C.6-C.8)."""
+        centre = states[len(states) // 2]
+        aligned = torch.stack([self.align(state, centre) for state in states], 1)
+        return self.reconstruct(self.attention(aligned), centre[0])
+
+    def align(self, neighbour: State, centre: State) -> Tensor:
+        """Features of ``neighbour`` moved onto ``centre``: (batch, width, y, x)."""
+        images = torch.cat([neighbour[0], centre[0]], 1)
+        moved: Tensor = self.alignment(neighbour[1:], centre[1:], images, self.displacement(neighbour[0], centre[0]))
+        return moved
+
+    @torch.no_grad()
+    def displacement(self, neighbour: Tensor, centre: Tensor) -> Tensor:
+        """Flow of lr sections (batch, 1, y, x) on a grid enlarged by flow_scale: (batch, 2, ...), channels (dx, dy)."""
+        flow: Tensor = self.flow(resize(neighbour, self.flow_scale), resize(centre, self.flow_scale))
+        return flow
+
+    def reconstruct(self, fused: Tensor, centre: Tensor) -> Tensor:
+        """Fused features (batch, width, y, x) and the centre lr section -> sr (spec C.8)."""
+        features = self.back(fused)
+        for lift in self.ups:
+            features = leaky(lift(features))
+        detail = self.last(leaky(self.fine(features)))
+        return resize(centre, self.scale) + detail
