@@ -1,4 +1,4 @@
-"""Command line: a table of verbs, a parser made from each function's signature, one line for every mistake of a user."""
+"""Command line: a table of verbs, parsers made from signatures, one line for every mistake of a user."""
 
 from __future__ import annotations
 
@@ -99,10 +99,18 @@ def _overview() -> str:
     return "\n".join(["usage: emsr VERB [ARGUMENT ...]    emsr VERB --help", "", *rows])
 
 
+class _Line(logging.Formatter):
+    """``emsr: error: what went wrong`` for people; tracebacks stay in the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"emsr: {record.levelname.lower()}: {record.getMessage()}"
+
+
 def _log_to(file: Path | None) -> None:
     """Log lines go to ``file``; warnings and worse to standard error too."""
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.WARNING)
+    console.setFormatter(_Line())
     handlers: list[logging.Handler] = [console]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +130,8 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.write(importlib.import_module("importlib.metadata").version("emsr") + "\n")
         return 0
     if words[0] not in VERBS:
-        sys.stderr.write(f"emsr: error: {plugins.unknown('verb', words[0], VERBS)}\n")
+        _log_to(None)
+        logging.getLogger("emsr").error(plugins.unknown("verb", words[0], VERBS))
         return 2
     return _run(vars(parser_of(words[0]).parse_args(words[1:])))
 
@@ -136,11 +145,9 @@ def _run(arguments: dict[str, Any]) -> int:
     except USER_MISTAKES as error:
         if traceback:
             raise
-        logging.getLogger("emsr").debug("failed", exc_info=True)
-        line = " ".join(str(error).split())
-        for handler in logging.getLogger().handlers:
-            if isinstance(handler, logging.FileHandler):
-                handler.stream.write(f"emsr: error: {line}\n")
-        sys.stderr.write(f"emsr: error: {line}\n")
+        logging.getLogger("emsr").info("where it was noticed", exc_info=True)
+        logging.getLogger("emsr").error(" ".join(str(error).split()))
         return 1
     return 0
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,7 +20,7 @@ Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Shape = tuple[Count, Count, Count]
 VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 Range = tuple[Natural, Natural]
-IMAGES = ("hr", "lr", "labels")
+RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
 GAP = 2  # sections that must lie between training, validation and test
 
 
@@ -245,15 +245,17 @@ class Config(Part):
     def _references(self) -> Config:
         if len({name.lower() for name in self.volumes}) < len(self.volumes):
             raise ValueError("two volumes differ only in case; some file systems cannot tell them apart")
+        for name, training in self.trainings.items():
+            self._check_data(name, training)
+            self._check_used(name, training)
         for name, volume in self.volumes.items():
+            if name in RESERVED:
+                raise ValueError(f"volume name {name!r} is a folder that emsr writes itself; choose another")
             if isinstance(volume.weights, str):
                 if volume.weights not in self.trainings:
                     raise ValueError(f"volumes.{name}: " + plugins.unknown("training", volume.weights, self.trainings))
                 self._check_window(name, self.trainings[volume.weights].window)
                 self._check_training_of(name, volume.weights)
-        for name, training in self.trainings.items():
-            self._check_data(name, training)
-            self._check_used(name, training)
         return self
 
     def _check_window(self, volume: str, window: int) -> None:
@@ -328,7 +330,7 @@ def _check_apart(what: str, ranges: tuple[Range, ...], other: str, others: tuple
     for (start, stop), (first, last) in ((a, b) for a in ranges for b in others):
         if start < last + GAP and first < stop + GAP:
             raise ValueError(
-                f"{what} [{start}, {stop}] and {other} [{first}, {last}] overlap or have fewer than {GAP} sections between"
+                f"{what} [{start}, {stop}] and {other} [{first}, {last}] overlap or lie less than {GAP} sections apart"
             )
 
 
@@ -342,8 +344,8 @@ def parse(values: dict[str, Any]) -> Config:
 
 def _one_line(error: ValidationError) -> str:
     """The first mistake: where, which value, why, and the nearest known key."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    first = min(error.errors(), key=_rank)
+    where = ".".join(str(part) for part in first["loc"] if part not in ("constrained-str", "WeightsFile"))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"config: {plugins.unknown('key', where, _known_keys(first['loc'][:-1]))}{more}"
@@ -352,6 +354,13 @@ def _one_line(error: ValidationError) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     shown = "" if first["type"] == "value_error" else f" is {first['input']!r}:"
     return f"config: {where}{shown}{' ' if where else ''}{reason}{more}"
+
+
+def _rank(mistake: Any) -> int:
+    """Misspelt keys come before the keys that they leave missing, and one kind of weights speaks for its own input."""
+    if mistake["type"] == "extra_forbidden":
+        return 0
+    return 2 if "constrained-str" in mistake["loc"] and not isinstance(mistake["input"], str) else 1
 
 
 KINDS: dict[str, type[Part]] = {
@@ -363,6 +372,7 @@ KINDS: dict[str, type[Part]] = {
 def _known_keys(parent: tuple[Any, ...]) -> list[str]:
     """Full names of the keys that the schema has below ``parent``."""
     part: type[Part] = Config
-    for name in parent:
-        part = KINDS.get(name, part) if isinstance(name, str) else part
+    for above, name in zip((None, *parent), parent, strict=False):
+        if isinstance(name, str) and above not in ("volumes", "trainings"):  # below these stand names of the user's
+            part = KINDS.get(name, part)
     return [".".join([*map(str, parent), known]) for known in part.model_fields]

@@ -1,0 +1,45 @@
+# Thin names for real commands. Everything is installed into .venv, whose commands come first on PATH.
+SHELL := /bin/bash
+PYTHON ?= python3
+# The first column of constraints.txt pins torch; TORCH_INDEX may name another index of torch wheels (README).
+PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: install install-dev demo test check bench docs clean
+
+install: .venv/installed
+install-dev: .venv/installed-dev
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "emsr needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: install
+	snakemake --cores all
+
+test: install-dev
+	pytest
+
+check: install-dev
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	codespell
+
+bench: install-dev
+	@echo "No benchmark is committed yet; benchmarks/ says what each will measure." && exit 1
+
+docs: install
+	@ls docs
+
+clean:
+	rm -rf .venv .snakemake results

@@ -1,0 +1,269 @@
+"""The slice of config that each rule depends on, and the files that it reads.
+
+Rules pass a slice as one JSON argument and in ``params``, so a changed value reruns just the rules that depend on it.
+A slice also holds the step's result number, raised when the code's output changes. What cannot change a result (jobs,
+workers) is in no slice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from emsr import plugins
+from emsr.config import Config, Data, Source, Volume, WeightsFile
+from emsr.plan import proved
+
+RESULTS = {
+    "grow": ("steps/data.py", "GROW_RESULT"),
+    "ingest": ("steps/data.py", "INGEST_RESULT"),
+    "degrade": ("steps/data.py", "DEGRADE_RESULT"),
+    "train": ("steps/train.py", "TRAIN_RESULT"),
+    "allocate": ("steps/superresolve.py", "ALLOCATE_RESULT"),
+    "superresolve": ("steps/superresolve.py", "SUPERRESOLVE_RESULT"),
+    "stitch": ("steps/superresolve.py", "STITCH_RESULT"),
+    "score": ("steps/score.py", "SCORE_RESULT"),
+    "report": ("steps/score.py", "REPORT_RESULT"),
+}
+
+
+def result_number(step: str) -> int:
+    """The integer that stands beside the step's function, read without importing it."""
+    file, name = RESULTS[step]
+    number = plugins.literal(plugins.PACKAGE / file, name)
+    if not isinstance(number, int):
+        raise ValueError(f"{name} in {file} is {number!r}, which is no integer")
+    return number
+
+
+def text(step: str, values: dict[str, Any]) -> str:
+    """``values`` and the result number as canonical JSON: sorted keys, no spaces."""
+    return json.dumps({**values, "result": result_number(step)}, sort_keys=True, separators=(",", ":"))
+
+
+class Settings:
+    """Slices and paths of one validated config."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.root = config.results
+
+    # paths
+
+    def path(self, *parts: str) -> str:
+        """A path below the results folder."""
+        return "/".join((self.root, *parts))
+
+    def image(self, volume: str, image: str) -> str:
+        """The card of one image of a volume."""
+        return self.path(volume, f"{image}.json")
+
+    def lr_image(self, volume: str, scale: int) -> str:
+        """The name of a volume's coarse image at ``scale``: its own, or the one made from hr."""
+        return "lr" if self.config.volumes[volume].lr else f"lr_x{scale}"
+
+    def stage(self, training: str, stage: str) -> str:
+        """The card of a trained stage, which may belong to another training."""
+        return self.path("trainings", self.config.owner(training, stage), f"{stage}.json")
+
+    def source(self, volume: str, image: str) -> list[str]:
+        """The file whose time stamp says that an image's source changed."""
+        part = self.config.volumes[volume]
+        if part.tissue:
+            return [self.path(volume, "tissue.h5")]
+        path = Path(self._source(part, image).path)
+        if path.is_file():
+            return [str(path)]
+        return [str(file) for name in ("zarr.json", ".zattrs", ".zgroup") if (file := path / name).is_file()][:1]
+
+    def card(self, volume: str) -> str:
+        """The card of the weights that super-resolve ``volume``."""
+        weights = self.config.volumes[volume].weights
+        if isinstance(weights, WeightsFile):
+            return str(Path(weights.path).with_suffix(".json"))
+        if weights is None:
+            raise ValueError(f"volume {volume} names no weights, so it is not super-resolved")
+        return self.stage(weights, self.config.trainings[weights].last_stage)
+
+    def lr(self, volume: str) -> str:
+        """The card of the coarse image that is super-resolved."""
+        return self.image(volume, self.lr_image(volume, self.scale(volume)))
+
+    def scale(self, volume: str) -> int:
+        """The scale of the weights of ``volume``."""
+        weights = self.config.volumes[volume].weights
+        if isinstance(weights, str):
+            return self.config.trainings[weights].scale
+        scale = json.loads(Path(self.card(volume)).read_text(encoding="utf-8")).get("scale")
+        if not isinstance(scale, int):
+            raise ValueError(f"{self.card(volume)} states no scale; it is no card of weights")
+        return scale
+
+    def train_inputs(self, training: str, stage: str) -> list[str]:
+        """Image cards and cards of earlier stages that ``stage`` reads."""
+        part = self.config.trainings[training]
+        images = [
+            self.image(data.volume, image)
+            for data in part.data
+            for image in ("hr", self.lr_image(data.volume, part.scale))
+        ]
+        cards = [self.stage(training, earlier) for earlier in part.needs[stage]]
+        return list(dict.fromkeys(images)) + cards
+
+    def marks(self, volume: str) -> list[str] | None:
+        """The marks that a proof already stands on, however many jobs there are now; None if there is no such proof."""
+        return proved(Path(self.path(volume, "sr", "proof.json")), json.loads(self.stitch(volume)))
+
+    def truth(self, volume: str) -> list[str]:
+        """The card of hr, if there is one."""
+        return [self.image(volume, "hr")] if self.config.volumes[volume].has_hr else []
+
+    @property
+    def superresolved(self) -> list[str]:
+        """Volumes that name weights."""
+        return [name for name, volume in self.config.volumes.items() if volume.weights is not None]
+
+    @property
+    def report_path(self) -> str:
+        """The page that a run ends in."""
+        return self.path("report.html")
+
+    @property
+    def targets(self) -> list[str]:
+        """The JSON of every stage of every volume and training, and the report."""
+        config = self.config
+        images = [self.image(name, "labels") for name, part in config.volumes.items() if part.labels or part.tissue]
+        cards = [self.stage(name, stage) for name, part in config.trainings.items() for stage in part.stages]
+        sr = [self.path(name, part) for name in self.superresolved for part in ("sr.json", "scores.json")]
+        return list(dict.fromkeys([*images, *cards, *sr, self.report_path]))
+
+    # slices
+
+    def grow(self, volume: str) -> str:
+        tissue = self.config.volumes[volume].tissue
+        if tissue is None:
+            raise ValueError(f"volume {volume} is not synthetic")
+        return text("grow", tissue.model_dump(mode="json"))
+
+    def ingest(self, volume: str, image: str) -> str:
+        """Source, region and layout of one image."""
+        part = self.config.volumes[volume]
+        source = self._source(part, image).model_dump(mode="json")
+        source["fingerprint"] = fingerprint(Path(source["path"])) if Path(source["path"]).is_dir() else None
+        values = {"image": image, "source": source, "region": part.region, **self._layout()}
+        return text("ingest", values)
+
+    def degrade(self, volume: str, scale: str) -> str:
+        """The imaging model."""
+        degradation = self.config.volumes[volume].degradation
+        if degradation is None:
+            raise ValueError(f"volume {volume} states no degradation, so no lr is made from its hr")
+        return text("degrade", {"scale": int(scale), "degradation": degradation.model_dump(), **self._layout()})
+
+    def train(self, training: str, stage: str) -> str:
+        """Everything that the weights of one stage depend on, and where it lies."""
+        part = self.config.trainings[training]
+        values: dict[str, Any] = {
+            "stage": stage,
+            "model": part.model.model_dump(mode="json"),
+            "overrides": part.stages[stage],
+            "cards": {earlier: self.stage(training, earlier) for earlier in part.needs[stage]},
+            "data": [self._data(data, part.scale) for data in part.data],
+            "init_from": part.init_from.get(stage),
+        }
+        for key in ("scale", "sections", "section_step", "window", "seed", "threads", "device", "perceptual", "spynet"):
+            values[key] = getattr(part, key)
+        values["perceptual"], values["spynet"] = _hashed(part.perceptual), _hashed(part.spynet)
+        values["init_from"] = _hashed(values["init_from"])
+        return text("train", values)
+
+    def allocate(self, volume: str) -> str:
+        """What decides the voxels of sr and their layout."""
+        values = self.config.superresolve.model_dump(mode="json")
+        weights = self.config.volumes[volume].weights
+        values["weights"] = _hashed(weights.path) if isinstance(weights, WeightsFile) else None
+        values["superresolve_result"] = result_number("superresolve")
+        return text("allocate", values)
+
+    def superresolve(self, volume: str) -> str:
+        return text("superresolve", json.loads(self.allocate(volume)))
+
+    def stitch(self, volume: str) -> str:
+        return text("stitch", json.loads(self.superresolve(volume)))
+
+    def score(self, volume: str) -> str:
+        """Which sections are scored, against what."""
+        part = self.config.volumes[volume]
+        values = {
+            "volume": volume,
+            "test": part.test,
+            "scale": self.scale(volume),
+            "lr": self.lr(volume),
+            "hr": next(iter(self.truth(volume)), None),
+            "sr": self.path(volume, "sr.json"),
+        }
+        return text("score", values)
+
+    # parts of slices
+
+    def _source(self, part: Volume, image: str) -> Source:
+        if part.tissue:
+            dataset = {"hr": "volumes/raw", "labels": "volumes/labels/neuron_ids"}[image]
+            volume = next(name for name, other in self.config.volumes.items() if other is part)
+            return Source.model_construct(path=self.path(volume, "tissue.h5"), dataset=dataset, voxel_size_nm=None)
+        source: Source | None = getattr(part, image)
+        if source is None:
+            raise ValueError(f"no source of {image} is stated")
+        return source
+
+    def _layout(self) -> dict[str, Any]:
+        layout = self.config.superresolve
+        return {"shard": layout.shard, "chunk": layout.chunk}
+
+    def _data(self, data: Data, scale: int) -> dict[str, Any]:
+        lr = self.image(data.volume, self.lr_image(data.volume, scale))
+        return {**data.model_dump(mode="json"), "hr": self.image(data.volume, "hr"), "lr": lr}
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash over names, sizes and time stamps of all files below ``folder``: a zarr is no single file."""
+    digest = hashlib.sha256()
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            state = os.stat(os.path.join(parent, name))
+            digest.update(f"{os.path.relpath(parent, folder)}/{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _hashed(path: str | None) -> dict[str, str] | None:
+    """A file of weights by name and content, so that another file under the old name and time stamp is noticed."""
+    return None if path is None else {"path": path, "sha256": content_sha256(Path(path))}
+
+
+def content_sha256(path: Path) -> str:
+    """The sha256 of a file, remembered beside nothing but its state: inode, size, and both time stamps.
+
+    The change time cannot be set by ``touch``, so a swapped file is read again.
+    """
+    state = path.stat()
+    return _content_sha256(str(path), (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+
+
+_KNOWN: dict[tuple[str, tuple[int, ...]], str] = {}
+
+
+def _content_sha256(path: str, state: tuple[int, ...]) -> str:
+    if (path, state) not in _KNOWN:
+        with open(path, "rb") as stream:
+            _KNOWN[path, state] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _KNOWN[path, state]
+
+
+def wildcard(names: list[str]) -> str:
+    """A regular expression that matches exactly ``names``."""
+    return "|".join(map(re.escape, names)) or "$^"

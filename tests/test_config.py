@@ -1,0 +1,115 @@
+"""The schema: what config.yaml may say, and the one line for everything that it may not."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from emsr.config import parse
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return copy.deepcopy(yaml.safe_load((ROOT / "config.yaml").read_text()))
+
+
+def put(values: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
+    """Set the value at a dotted place."""
+    *parents, last = where.split(".")
+    part = values
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    return values
+
+
+def test_the_committed_config_is_valid_and_says_every_key(values: dict[str, Any]) -> None:
+    config = parse(values)
+    assert config.trainings["tissue"].last_stage == "fusion"
+    assert config.owner("tissue", "codebook") == "tissue"
+
+
+TRAINING = "trainings.tissue"
+MISTAKES = [
+    ("reslts", "x", "key 'reslts' is unknown; did you mean 'results'?"),
+    ("superresolve.overlop", 3, "key 'superresolve.overlop' is unknown; did you mean 'superresolve.overlap'?"),
+    (f"{TRAINING}.windw", 64, "did you mean 'trainings.tissue.window'?"),
+    (f"{TRAINING}.scale", 3, "scale 3 is not one that model gpemsr has: 4, 8, 16"),
+    (f"{TRAINING}.scale", 0, "greater than or equal to 1"),
+    (f"{TRAINING}.scale", "8", "'8': Input should be a valid integer"),
+    (f"{TRAINING}.window", 30, "window 30 is not a multiple of 4"),
+    (f"{TRAINING}.window", 16, "overlap 16 is not less than window 16"),
+    (f"{TRAINING}.sections", 4, "sections 4 must be odd"),
+    (f"{TRAINING}.model.name", "gpemrs", "model name 'gpemrs' is unknown; did you mean 'gpemsr'?"),
+    (f"{TRAINING}.model.preset", "tiny", "preset 'tiny' is unknown"),
+    (f"{TRAINING}.model.options", {"latent_strid": 8}, "did you mean 'latent_stride'?"),
+    (f"{TRAINING}.model.options", {"latent_stride": "8"}, "latent_stride is '8', which is no int"),
+    (f"{TRAINING}.stages.codebook", {"stepps": 4}, "stage codebook: key 'stepps' is unknown; did you mean 'steps'?"),
+    (f"{TRAINING}.stages.codebook", {"use": "other"}, "training 'other' is unknown"),
+    (f"{TRAINING}.stages.codebook", {"use": "tissue"}, "uses itself"),
+    (f"{TRAINING}.stages", {"codebook": {}}, "stages must be flow, codebook, indexer, fusion"),
+    (f"{TRAINING}.init_from", {"fusion": "nowhere.safetensors"}, "weights nowhere.safetensors do not exist"),
+    (f"{TRAINING}.data", [{"volume": "other", "train": [], "validation": []}], "volume 'other' is unknown"),
+    (
+        f"{TRAINING}.data",
+        [{"volume": "tissue", "train": [[0, 27]], "validation": []}],
+        "train [0, 27] and volumes.tissue: test [26, 32] overlap",
+    ),
+    (
+        f"{TRAINING}.data",
+        [{"volume": "tissue", "train": [[0, 20]], "validation": [[21, 23]]}],
+        "lie less than 2 sections apart",
+    ),
+    (
+        f"{TRAINING}.data",
+        [{"volume": "tissue", "train": [[5, 5]], "validation": []}],
+        "range [5, 5] of tissue is empty",
+    ),
+    ("volumes.tissue.weights", "none", "training 'none' is unknown"),
+    ("volumes.tissue.weights", {"path": "w.safetensors"}, "w.safetensors does not exist"),
+    ("volumes.tissue.degradation", None, "degradation must say how"),
+    ("volumes.tissue.degradation", {"kernel": "lanczos"}, "'lanczos': Input should be 'bicubic' or 'area'"),
+    ("volumes.tissue.hr", {"path": "nowhere.h5"}, "path nowhere.h5 does not exist"),
+    ("volumes.a b", {"hr": None}, "should match pattern"),
+    ("volumes.logs", "TISSUE", "volume name 'logs' is a folder that emsr writes itself"),
+    ("superresolve.chunk", [16, 100, 128], "shard [32, 256, 256] is not a multiple of chunk [16, 100, 128]"),
+    ("superresolve.overlap", -1, "greater than or equal to 0"),
+    ("jobs", 0, "greater than or equal to 1"),
+    ("workers", True, "valid integer"),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "words"), MISTAKES, ids=[f"{row[0]}={row[1]}"[:50] for row in MISTAKES])
+def test_a_mistake_is_one_line(values: dict[str, Any], where: str, value: Any, words: str) -> None:
+    value = values["volumes"]["tissue"] if value == "TISSUE" else value
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        parse(put(values, where, value))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_overlay_removes_entries_by_null(values: dict[str, Any]) -> None:
+    values["volumes"]["tissue"] = None
+    values["trainings"]["tissue"] = None
+    config = parse(values)
+    assert not config.volumes
+    assert not config.trainings
+
+
+def test_twins_share_stages_and_their_sections_count_as_seen(values: dict[str, Any]) -> None:
+    """A stage taken from another training brings that training's sections with it."""
+    twin = copy.deepcopy(values["trainings"]["tissue"])
+    twin["stages"] = {stage: {"use": "tissue"} for stage in ("flow", "codebook", "indexer")} | {"fusion": {}}
+    twin["data"] = [{"volume": "tissue", "train": [[0, 10]], "validation": [[12, 14]]}]
+    values["trainings"]["twin"] = twin
+    values["volumes"]["again"] = copy.deepcopy(values["volumes"]["tissue"]) | {"weights": "twin", "test": [[21, 30]]}
+    with pytest.raises(ValueError, match=r"trainings.twin: (train|validation) .* and volumes.again: test \[21, 30\]"):
+        parse(values)
+    values["volumes"]["again"]["test"] = [[26, 30]]
+    assert parse(values).owner("twin", "indexer") == "tissue"

@@ -1,0 +1,1 @@
+# Affinities, fragments and agglomeration: their place; there is no rule yet.
