@@ -19,12 +19,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         with partial.open("xb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
+        settle(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Give a finished, closed file its name, durably."""
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
     sync_folder(path.parent)
 
 

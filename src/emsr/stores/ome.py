@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emsr.stores.source import Triple
+from emsr.stores.source import Triple, nanometres
 
 AXES = ("z", "y", "x")
 
@@ -105,3 +106,57 @@ def array_document(layout: Layout, level: int) -> dict[str, Any]:
 def _labels(layout: Layout) -> bool:
     """Whether the voxels are identities, which have no mean."""
     return layout.dtype in ("uint32", "uint64")
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """What a multiscale says: paths of its levels, names of axes, voxel size and centre of the first voxel in nm."""
+
+    paths: tuple[str, ...]
+    axes: tuple[str, ...]
+    scales_nm: tuple[tuple[float, ...], ...]
+    translations_nm: tuple[tuple[float, ...], ...]
+
+
+def parse_multiscale(attributes: dict[str, Any], where: str) -> Multiscale | None:
+    """Read the first multiscale of a group's attributes, OME-Zarr 0.4 or 0.5; None where there is none.
+
+    Lengths of axes of space are turned into nm, NaN where the unit is not stated; other axes keep their numbers.
+    Raises ValueError for an unknown unit and for metadata that does not say what the standard asks for.
+    """
+    found = attributes.get("ome", attributes).get("multiscales")
+    if not found:
+        return None
+    try:
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in found[0]["axes"]]
+        factors = [_factor(axis, where) for axis in axes]
+        whole = found[0].get("coordinateTransformations", [])
+        steps = [_compose([*level["coordinateTransformations"], *whole], len(axes)) for level in found[0]["datasets"]]
+        return Multiscale(
+            paths=tuple(str(level["path"]) for level in found[0]["datasets"]),
+            axes=tuple(str(axis["name"]) for axis in axes),
+            scales_nm=tuple(tuple(s * f for s, f in zip(scale, factors, strict=True)) for scale, _ in steps),
+            translations_nm=tuple(tuple(t * f for t, f in zip(shift, factors, strict=True)) for _, shift in steps),
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{where}: its multiscales lack {error}: mend the OME-Zarr metadata") from None
+
+
+def _factor(axis: dict[str, Any], where: str) -> float:
+    """What a length along this axis is multiplied by; an axis of space without a unit gives NaN, unknown."""
+    if axis.get("type", "space") != "space":
+        return 1.0
+    return nanometres(str(axis["unit"]), where) if axis.get("unit") else math.nan
+
+
+def _compose(transformations: list[dict[str, Any]], dimensions: int) -> tuple[list[float], list[float]]:
+    """Scale and translation of several transformations, applied in order."""
+    scale, shift = [1.0] * dimensions, [0.0] * dimensions
+    for step in transformations:
+        values = [float(value) for value in step[step["type"]]] if step["type"] != "identity" else None
+        if step["type"] == "scale" and values:
+            scale = [a * b for a, b in zip(scale, values, strict=True)]
+            shift = [a * b for a, b in zip(shift, values, strict=True)]
+        elif step["type"] == "translation" and values:
+            shift = [a + b for a, b in zip(shift, values, strict=True)]
+    return scale, shift

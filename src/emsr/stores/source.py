@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -58,7 +58,7 @@ def nanometres(unit: str, where: str) -> float:
     return UNITS_NM[unit]
 
 
-def triple(values: Sequence[float], what: str, where: str, positive: bool = False) -> Triple[float]:
+def triple(values: Iterable[float], what: str, where: str, positive: bool = False) -> Triple[float]:
     """Three finite numbers; ValueError names what they should have been."""
     numbers = [float(value) for value in values]
     good = len(numbers) == 3 and all(math.isfinite(n) and (n > 0 or not positive) for n in numbers)

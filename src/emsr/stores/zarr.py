@@ -5,7 +5,11 @@ A missing shard or chunk of an own array is an error and never black; each shard
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,8 @@ import numpy as np
 import tensorstore as ts
 
 from emsr.durable import read_json, write_json
-from emsr.stores.ome import Layout, array_document, group_document, level_count
-from emsr.stores.source import one_line
+from emsr.stores.ome import AXES, Layout, Multiscale, array_document, group_document, level_count, parse_multiscale
+from emsr.stores.source import Source, one_line, triple
 
 __all__ = ["Layout", "create", "level_count", "level_total", "open_array", "recreate", "write_box"]
 
@@ -80,6 +84,136 @@ def level_total(path: Path) -> int:
     """How many levels the multiscale at `path` names."""
     document = read_json(Path(path) / "zarr.json")
     return len(document["attributes"]["ome"]["multiscales"][0]["datasets"])
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is a folder of zarr, version 2 or 3."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"))
+
+
+def open_source(path: Path, dataset: str | None) -> Source:
+    """Open somebody's array for reading: OME-Zarr 0.4 or 0.5, the finest level or the one named, or a bare array.
+
+    A chunk that is not stored is the fill value, as the format says. Leading axes of length 1 (time, channel) are
+    dropped.
+    Raises ValueError or FileNotFoundError, in one line, for what cannot be a volume.
+    """
+    folder = path / dataset.strip("/") if dataset else path
+    if not folder.resolve().is_relative_to(path.resolve()) or not recognises(folder):
+        raise ValueError(f"{path} has no dataset {dataset}: it has {_listing(path)}")
+    found = parse_multiscale(_attributes(folder), str(folder))
+    level = 0
+    if found is None and folder != path and (above := parse_multiscale(_attributes(folder.parent), str(folder.parent))):
+        if folder.name in above.paths:
+            found, level = above, above.paths.index(folder.name)
+    elif found is not None:
+        folder = folder / found.paths[0]
+    if not any((folder / name).is_file() for name in (".zarray", "zarr.json")) or _kind(folder) != "array":
+        raise ValueError(f"{folder} is a group, not an array: name as dataset one of {_listing(path)}")
+    return _source(path, folder, found, level)
+
+
+def _source(path: Path, folder: Path, found: Multiscale | None, level: int) -> Source:
+    """What an array and the multiscale around it say, and its readers."""
+    array, strict = _foreign(folder, True), _foreign(folder, False)
+    extra = 0
+    while array.ndim > 3 and array.shape[0] == 1:
+        array, strict, extra = array[0], strict[0], extra + 1
+    size = shift = None
+    if found is not None:
+        if found.axes[extra:] != AXES and array.ndim == 3:
+            raise ValueError(f"{folder}: axes are {', '.join(found.axes)}: rewrite it with axes z, y, x")
+        if array.ndim == 3 and not math.isnan(sum(found.scales_nm[level][extra:])):
+            size = triple(found.scales_nm[level][extra:], "scale", str(folder), positive=True)
+            shift = triple(found.translations_nm[level][extra:], "translation", str(folder))
+    return Source(
+        path=str(path),
+        dataset=str(folder.relative_to(path)),
+        format="zarr",
+        shape=tuple(array.shape),
+        dtype=array.dtype.numpy_dtype,
+        voxel_size_nm=size,
+        translation_nm=shift,
+        read=partial(_read, str(folder), array),
+        stored=partial(_stored, strict),
+        close=lambda: None,
+    )
+
+
+def _foreign(folder: Path, fill: bool) -> ts.TensorStore:
+    """Open an array of version 2 or 3; `fill` says whether chunks that are not stored read as fill value."""
+    driver = "zarr" if (folder / ".zarray").is_file() else "zarr3"
+    kvstore = {"driver": "file", "path": f"{folder.absolute()}/"}
+    spec = {"driver": driver, "kvstore": kvstore, "fill_missing_data_reads": fill}
+    try:
+        return ts.open(spec, open=True, read=True).result()
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{folder} cannot be opened as zarr ({one_line(error)}): copy it again") from None
+
+
+def _read(where: str, array: ts.TensorStore, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
+    """Voxels of a box, C order, native byte order."""
+    box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
+    try:
+        return np.ascontiguousarray(array[box].read().result())
+    except ValueError as error:
+        place = f"voxels {tuple(start)} to {tuple(stop)}"
+        raise ValueError(f"{where}: {place} cannot be read ({one_line(error)}): copy it again") from None
+
+
+def _stored(strict: ts.TensorStore, z: int) -> bool:
+    """Whether any chunk of section z is stored; `strict` raises for those that are not."""
+    high, wide = (int(side or 1) for side in (strict.chunk_layout.read_chunk.shape or (1, 1))[-2:])
+    for y in range(0, strict.shape[-2], high):
+        for x in range(0, strict.shape[-1], wide):
+            try:
+                strict[z, y, x].read().result()
+            except ValueError as error:
+                if "NOT_FOUND" not in str(error):
+                    raise
+            else:
+                return True
+    return False
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """User attributes of a group or array of version 2 or 3; empty where there are none."""
+    for name in ("zarr.json", ".zattrs"):
+        if (folder / name).is_file():
+            document = _metadata(folder / name)
+            attributes = document.get("attributes", {}) if name == "zarr.json" else document
+            return attributes if isinstance(attributes, dict) else {}
+    return {}
+
+
+def _kind(folder: Path) -> str:
+    """ "array" or "group"."""
+    return str(_metadata(folder / "zarr.json").get("node_type")) if (folder / "zarr.json").is_file() else "array"
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    """A metadata document of somebody's zarr."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not JSON ({one_line(error)}): copy the array again") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{file} is no JSON object: copy the array again")
+    return document
+
+
+def _listing(path: Path, most: int = 12) -> str:
+    """Names of the arrays below a folder, three levels deep."""
+    folders = (folder for depth in ("*", "*/*", "*/*/*") for folder in sorted(path.glob(depth)) if folder.is_dir())
+    names = [str(f.relative_to(path)) for f in folders if (f / ".zarray").is_file() or _v3_array(f)]
+    if not names:
+        return "no array at all"
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _v3_array(folder: Path) -> bool:
+    """Whether a folder is an array of version 3."""
+    return (folder / "zarr.json").is_file() and _kind(folder) == "array"
 
 
 def _documents(path: Path, layout: Layout) -> dict[Path, dict[str, Any]]:

@@ -1,0 +1,158 @@
+"""Which sections of a volume are damaged: black, saturated, without content, or unlike their neighbours.
+
+Everything is judged by the volume's own habits, so that a constant, dark or noisy volume is not damaged as a whole. A
+section is compared with its neighbours on a coarse band-pass image (at most 64 x 64 block means, smoothed, background
+subtracted): block means survive shot noise and drift of some pixels, correlation survives contrast changes, and the
+background is subtracted because uneven lighting correlates between any two sections. Measured: neighbours correlate
+0.99 (FIB-SEM, 10 nm), 0.93 (every fourth of them), 0.81 (serial ssTEM sections, 47.5 nm, drift of up to 5 pixels);
+sections of another place at most 0.3, noise at most 0.15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+BLOCKS = 64  # block means along the longer side of a section
+FINE, COARSE = 1.0, 6.0  # sigma in blocks: what is smoothed away, and the background that is subtracted
+NEAR_LIMIT = 2  # grey levels from the end of the range that count as black or saturated
+FILLED = 0.95  # part of a section at one end of the range that makes it black or saturated
+FAR_BELOW = 0.5  # part of the volume's own correlation under which a section is unlike its neighbours
+DEVIATIONS = 6.0  # and so many robust standard deviations below it
+LEAST_DEVIATION = 0.02
+LEAST_CORRELATION = 0.15  # a volume whose neighbours correlate less says nothing about any section
+
+
+@dataclass(frozen=True)
+class SectionStatistics:
+    """What is kept of a section: parts of its voxels that are black and saturated, extremes, band-pass image."""
+
+    black: float
+    saturated: float
+    lowest: int
+    highest: int
+    pattern: np.ndarray
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a section is not to be trusted: `state` is one word, `reason` says what was measured."""
+
+    state: str
+    reason: str
+
+
+class SectionAccumulator:
+    """Statistics of sections of (y, x) voxels that arrive as bands of rows, from the top down or in any order."""
+
+    def __init__(self, depth: int, shape: tuple[int, int], top: int = 255) -> None:
+        """`depth` sections at once; `top` is the largest grey level there is."""
+        self.shape, self.top = shape, top
+        self.block = max(1, -(-max(shape) // BLOCKS))
+        blocks = [-(-side // self.block) for side in shape]
+        self.sums = np.zeros((depth, *blocks))
+        self.black, self.saturated = np.zeros(depth, np.int64), np.zeros(depth, np.int64)
+        self.lowest, self.highest = np.full(depth, top), np.zeros(depth, np.int64)
+
+    def add(self, first_row: int, band: np.ndarray) -> None:
+        """Take in `band` (depth, rows, x) of grey levels, whose first row is row `first_row` of the sections."""
+        self.black += np.count_nonzero(band <= NEAR_LIMIT, axis=(1, 2))
+        self.saturated += np.count_nonzero(band >= self.top - NEAR_LIMIT, axis=(1, 2))
+        self.lowest = np.minimum(self.lowest, band.min(axis=(1, 2)))
+        self.highest = np.maximum(self.highest, band.max(axis=(1, 2)))
+        columns = np.add.reduceat(band, np.arange(0, self.shape[1], self.block), axis=2, dtype=np.int64)
+        rows = np.arange(first_row, first_row + band.shape[1]) // self.block
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        self.sums[:, rows[starts]] += np.add.reduceat(columns, starts, axis=1)
+
+    def result(self) -> list[SectionStatistics]:
+        """Statistics of each section, once every row was taken in."""
+        heights, widths = (_sizes(side, self.block) for side in self.shape)
+        means = self.sums / np.outer(heights, widths)
+        voxels = self.shape[0] * self.shape[1]
+        return [
+            SectionStatistics(
+                float(self.black[z] / voxels),
+                float(self.saturated[z] / voxels),
+                int(self.lowest[z]),
+                int(self.highest[z]),
+                _pattern(means[z]),
+            )
+            for z in range(len(means))
+        ]
+
+
+def statistics(volume: np.ndarray) -> list[SectionStatistics]:
+    """Statistics of every section of a uint8 volume (z, y, x) in memory."""
+    accumulator = SectionAccumulator(volume.shape[0], (volume.shape[1], volume.shape[2]))
+    accumulator.add(0, volume)
+    return accumulator.result()
+
+
+def find(sections: Sequence[SectionStatistics], missing: Collection[int] = ()) -> dict[int, Finding]:
+    """Damaged sections of a volume by z; those in `missing` hold no data and are neither judged nor compared with."""
+    present = [z for z in range(len(sections)) if z not in missing]
+    found = _without_content(sections, present)
+    found |= _unlike(sections, [z for z in present if z not in found])
+    return dict(sorted(found.items()))
+
+
+def _sizes(side: int, block: int) -> np.ndarray:
+    """Lengths of the blocks of one axis; the last may be shorter."""
+    return np.diff(np.append(np.arange(0, side, block), side))
+
+
+def _pattern(means: np.ndarray) -> np.ndarray:
+    """Block means (y, x), band-passed, with mean 0 and norm 1; all zero where there is no contrast. float16."""
+    band = gaussian_filter(means, FINE) - gaussian_filter(means, COARSE)
+    band -= band.mean()
+    norm = float(np.linalg.norm(band))
+    return (band / norm if norm > 1e-6 * means.size else np.zeros_like(band)).astype(np.float16)
+
+
+def _without_content(sections: Sequence[SectionStatistics], present: Sequence[int]) -> dict[int, Finding]:
+    """Black, saturated and constant sections of a volume that also has others."""
+    found = {}
+    black_habit = min((sections[z].black for z in present), default=1.0) < FILLED / 2
+    bright_habit = min((sections[z].saturated for z in present), default=1.0) < FILLED / 2
+    varied_habit = any(sections[z].lowest < sections[z].highest for z in present)
+    for z in present:
+        section = sections[z]
+        if section.black >= FILLED and black_habit:
+            found[z] = Finding("black", f"{section.black:.1%} of the voxels are black")
+        elif section.saturated >= FILLED and bright_habit:
+            found[z] = Finding("saturated", f"{section.saturated:.1%} of the voxels are saturated")
+        elif section.lowest == section.highest and varied_habit:
+            found[z] = Finding("constant", f"every voxel is {section.lowest}")
+    return found
+
+
+def _unlike(sections: Sequence[SectionStatistics], good: Sequence[int]) -> dict[int, Finding]:
+    """Sections whose best correlation with those around them is far below the volume's own."""
+    if len(good) < 3:
+        return {}
+    best = _best_correlations([sections[z].pattern for z in good])
+    own = float(np.median(best))
+    deviation = max(LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(best - own))))
+    limit = min(FAR_BELOW * own, own - DEVIATIONS * deviation)
+    if own < LEAST_CORRELATION:
+        return {}
+    return {
+        z: Finding("unlike", f"correlates {value:.2f} with its neighbours, sections of this volume {own:.2f}")
+        for z, value in zip(good, best, strict=True)
+        if value < limit
+    }
+
+
+def _best_correlations(patterns: Sequence[np.ndarray]) -> np.ndarray:
+    """For each pattern the largest correlation with one at distance 1 or 2: one damaged neighbour does not spoil it."""
+    best = np.full(len(patterns), -1.0)
+    for distance in (1, 2):
+        for z in range(len(patterns) - distance):
+            near, far = patterns[z].astype(np.float64), patterns[z + distance].astype(np.float64)
+            value = float((near * far).sum())
+            best[z], best[z + distance] = max(best[z], value), max(best[z + distance], value)
+    return best

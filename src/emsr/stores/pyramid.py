@@ -1,0 +1,63 @@
+"""Coarser levels of an array, made from level 0: each halves y and x, z stays."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tensorstore as ts
+
+from emsr.geometry import Box, ShardGrid, triple
+from emsr.stores.shards import chunk_shape, each, keep_or_write, read_box, shard_boxes
+from emsr.stores.zarr import level_total, open_array
+
+
+def pyramid(path: Path, workers: int) -> None:
+    """Fill levels 1 and up of the array at `path`: means of 2 x 2 voxels for images, the most frequent id for labels.
+
+    Bytes depend on level 0 alone. A worker holds one shard and what one row of its chunks is made from. Shards that
+    hold the right voxels already are not written again.
+    """
+    for level in range(1, level_total(path)):
+        fine, coarse = open_array(path, level - 1), open_array(path, level, write=True)
+        each(partial(_make_shard, fine, coarse), shard_boxes(coarse), workers, f"level {level}")
+
+
+def halve(voxels: np.ndarray) -> np.ndarray:
+    """(z, y, x) to (z, y/2, x/2), rounded up; the last row or column of an odd side stands for itself.
+
+    uint8 and uint16 give the mean of four, rounded half up; other integers, which are ids, the most frequent of the
+    four, of several the first in raster order.
+    """
+    _, y, x = voxels.shape
+    even = np.pad(voxels, ((0, 0), (0, y % 2), (0, x % 2)), mode="edge") if y % 2 or x % 2 else voxels
+    four = even[:, ::2, ::2], even[:, ::2, 1::2], even[:, 1::2, ::2], even[:, 1::2, 1::2]
+    return _mean(*four) if voxels.dtype in (np.uint8, np.uint16) else _mode(*four)
+
+
+def _mean(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Mean of four, rounded half up."""
+    total = a.astype(np.uint32)
+    for other in (b, c, d):
+        total += other
+    total += 2
+    total >>= 2
+    return total.astype(a.dtype)
+
+
+def _mode(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Most frequent of four: the first value that occurs twice, else the first."""
+    first = (a == b) | (a == c) | (a == d)
+    second = (b == c) | (b == d)
+    return np.where(first, a, np.where(second, b, np.where(c == d, c, a)))
+
+
+def _make_shard(fine: ts.TensorStore, coarse: ts.TensorStore, box: Box) -> None:
+    """One shard of the coarse level, from chunk-sized parts of the fine one."""
+    voxels = np.empty(box.shape, coarse.dtype.numpy_dtype)
+    bounds = Box((0, 0, 0), triple(list(fine.shape)))
+    parts = ShardGrid(box.shape, (*chunk_shape(coarse)[:2], box.shape[2]))
+    for part in map(parts.box, parts.indices):
+        voxels[part.slices] = halve(read_box(fine, part.shifted(box.start).scaled(2).intersect(bounds)))
+    keep_or_write(coarse, box, voxels)
