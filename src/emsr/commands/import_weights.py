@@ -1,0 +1,23 @@
+"""``emsr import-weights``: published checkpoints become weights with a card."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def import_weights(file: Path, *, stage: str, scale: int, out: Path) -> None:
+    """Turn a published checkpoint (.pth) of a stage and scale into weights (.safetensors) with their card beside them.
+
+    ``file``: stage1.pth, stage2_x8.pth, stage3_x16.pth, ...; ``stage``: codebook, indexer or fusion; ``scale``: 8 or 16,
+    for the codebook also 4. Raises ValueError naming what is missing or misshapen.
+    """
+    from emsr.models import checkpoint, published
+
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out} does not end in .safetensors: name the weights so, their card goes beside them")
+    state, card = published.import_weights(file, stage, scale)
+    checkpoint.save(out, state, card)
+    log.info("wrote %s with %d tensors of stage %s", out, len(state), stage)
