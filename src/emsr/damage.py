@@ -100,6 +100,12 @@ def find(sections: Sequence[SectionStatistics], missing: Collection[int] = ()) -
     return dict(sorted(found.items()))
 
 
+def table(findings: dict[int, Finding]) -> str:
+    """Tab-separated lines z, state, reason, in order of z, under a header."""
+    rows = [f"{z}\t{finding.state}\t{finding.reason}" for z, finding in sorted(findings.items())]
+    return "\n".join(["z\tstate\treason", *rows]) + "\n"
+
+
 def _sizes(side: int, block: int) -> np.ndarray:
     """Lengths of the blocks of one axis; the last may be shorter."""
     return np.diff(np.append(np.arange(0, side, block), side))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emsr.stores.source import Triple, nanometres
@@ -50,6 +50,22 @@ class Layout:
         """Centre of a level's first voxel in nm: it lies amid 2^l x 2^l voxels of level 0."""
         (tz, ty, tx), (_, vy, vx) = self.translation_nm, self.voxel_size_nm
         return [tz, ty + vy * (2**level - 1) / 2, tx + vx * (2**level - 1) / 2]
+
+    def coarser(self, scale: int) -> Layout:
+        """The layout of the image that is `scale` times coarser in y and x, what does not fill a voxel left out.
+
+        Its first voxel is centred amid scale x scale fine ones. ValueError where a section is smaller than `scale`.
+        """
+        (z, y, x), (vz, vy, vx), (tz, ty, tx) = self.shape, self.voxel_size_nm, self.translation_nm
+        if min(y, x) < scale:
+            raise ValueError(f"sections of {y} x {x} voxels are smaller than scale {scale}: choose a smaller scale")
+        return replace(
+            self,
+            shape=(shape := (z, y // scale, x // scale)),
+            voxel_size_nm=(vz, vy * scale, vx * scale),
+            translation_nm=(tz, ty + vy * (scale - 1) / 2, tx + vx * (scale - 1) / 2),
+            levels=level_count(shape),
+        )
 
 
 def level_count(shape: Sequence[int], largest: int = 256) -> int:

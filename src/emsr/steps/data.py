@@ -1,0 +1,241 @@
+"""Rules of data.smk: volumes as they lie on disk become arrays of emsr, and coarse images are made from fine ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emsr.progress import progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorstore as ts
+
+    from emsr.damage import SectionStatistics
+    from emsr.geometry import Box
+    from emsr.stores.admission import Admitted
+    from emsr.stores.ome import Layout
+    from emsr.stores.sections import Bands
+    from emsr.stores.source import Source
+
+GROW_RESULT = 1
+INGEST_RESULT = 1
+DEGRADE_RESULT = 1
+
+log = logging.getLogger(__name__)
+
+
+def grow(settings: dict[str, Any], out: Path) -> None:
+    """Grow synthetic tissue with labels into an HDF5 file in CREMI layout.
+
+    `settings`: shape (z, y, x), voxel_size_nm (z, y, x), seed.
+    """
+    from emsr import tissue
+    from emsr.stores.hdf import write_volumes
+
+    (depth, height, width), (z, y, x) = settings["shape"], settings["voxel_size_nm"]
+    grown = tissue.grow((depth, height, width), (z, y, x), settings["seed"], progress=partial(_counted, depth))
+    volumes: dict[str, np.ndarray] = {"volumes/raw": grown.raw, "volumes/labels/neuron_ids": grown.labels}
+    write_volumes(Path(out), volumes, (z, y, x))
+
+
+def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
+    """Copy a source into an OME-Zarr array beside the image card `out`, and judge its sections.
+
+    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm), region, shard, chunk; hr, a
+    source that labels must cover. Everything is checked before anything is written; shards that hold the right voxels
+    already are left alone.
+    """
+    from emsr.stores.shards import each, shard_boxes
+    from emsr.stores.zarr import open_array, recreate
+
+    out = Path(out)
+    opened, admitted = _admitted(settings, out)
+    try:
+        dtype = "uint64" if settings["image"] == "labels" else "uint8"
+        layout = _layout(settings, {**vars(admitted), "shape": admitted.box.shape, "dtype": dtype})
+        recreate(out.with_suffix(".zarr"), layout)
+        array = open_array(out.with_suffix(".zarr"), write=True)
+        boxes = shard_boxes(array)
+        empty = each(partial(_copy_shard, opened, admitted.box, array), boxes, workers, f"ingest {settings['image']}")
+        missing = _missing(opened, admitted.box, boxes, empty) if settings["image"] != "labels" else []
+    finally:
+        opened.close()
+    origin = {"path": opened.path, "dataset": opened.dataset, "format": opened.format, "region": settings["region"]}
+    card = {"source": origin, "degradation": None, "hr_shape": None, "missing": {str(z): "missing" for z in missing}}
+    _finish(out, layout, card, workers)
+
+
+def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) -> None:
+    """Make the coarse image of a fine one, shard by shard: the same voxels as degrading whole sections gives.
+
+    `settings`: scale, degradation (kernel), shard, chunk. hr is cropped to a multiple of scale at the far ends of y and
+    x. Damaged and missing sections stay what they are in hr.
+    """
+    from emsr.stores.card import array_path, read_card
+    from emsr.stores.shards import each, shard_boxes
+    from emsr.stores.zarr import open_array, recreate
+
+    hr, out, scale = Path(hr), Path(out), int(settings["scale"])
+    fine_card = read_card(hr)
+    layout = _layout(settings, fine_card).coarser(scale)
+    fine = open_array(array_path(hr, fine_card))
+    recreate(out.with_suffix(".zarr"), layout)
+    array = open_array(out.with_suffix(".zarr"), write=True)
+    kernel = str(settings["degradation"]["kernel"])
+    each(partial(_degrade_shard, fine, array, scale, kernel), shard_boxes(array), workers, f"degrade x{scale}")
+    card = {
+        "source": {"path": hr.name, "dataset": None, "format": "card", "sha256": fine_card["sha256"]},
+        "degradation": {"scale": scale, **settings["degradation"]},
+        "hr_shape": [layout.shape[0], layout.shape[1] * scale, layout.shape[2] * scale],
+        "missing": fine_card["missing"],
+        "damaged": fine_card["damaged"],
+    }
+    _finish(out, layout, card, workers)
+
+
+def _counted(total: int, items: Iterable[int]) -> Iterator[int]:
+    """The items, with progress."""
+    with progress(total, "grow tissue", "sections") as shown:
+        for item in items:
+            yield item
+            shown.update(1)
+
+
+def _admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
+    """The opened source and the part of it that is used, after every check."""
+    from emsr.stores import open_source
+    from emsr.stores.admission import admit, check_same_shape
+
+    stated = settings["source"]
+    path, array = Path(stated["path"]).absolute(), out.with_suffix(".zarr").absolute()
+    if path.is_relative_to(array) or array.is_relative_to(path):
+        raise ValueError(f"source {stated['path']} and result {array.name} lie in one another: choose other results")
+    opened = open_source(Path(stated["path"]), stated["dataset"])
+    try:
+        admitted = admit(opened, settings["image"], stated["voxel_size_nm"], settings["region"])
+        if settings.get("hr"):
+            hr = open_source(Path(settings["hr"]["path"]), settings["hr"]["dataset"])
+            hr.close()
+            check_same_shape(opened, hr)
+    except BaseException:
+        opened.close()
+        raise
+    return opened, admitted
+
+
+def _layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
+    """How an array lies on disk; `image` has the keys shape, dtype, voxel_size_nm, translation_nm of a card."""
+    from emsr.geometry import triple
+    from emsr.stores.ome import Layout, level_count
+
+    return Layout(
+        shape=triple(image["shape"]),
+        dtype=image["dtype"],
+        shard=triple(settings["shard"]),
+        chunk=triple(settings["chunk"]),
+        voxel_size_nm=image["voxel_size_nm"],
+        translation_nm=image["translation_nm"],
+        levels=level_count(image["shape"]),
+    )
+
+
+def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) -> list[bool]:
+    """Copy one shard, reading a chunk's depth at a time; says of each of its sections whether it is all 0."""
+    import numpy as np
+
+    from emsr.stores.shards import chunk_shape, keep_or_write
+
+    voxels = np.empty(box.shape, array.dtype.numpy_dtype)
+    for z in range(0, box.shape[0], depth := chunk_shape(array)[0]):
+        part = voxels[z : z + depth]
+        low = [a + b for a, b in zip(region.start, (box.start[0] + z, *box.start[1:]), strict=True)]
+        part[...] = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
+    keep_or_write(array, box, voxels)
+    return [not section.any() for section in voxels]
+
+
+def _missing(source: Source, region: Box, boxes: list[Box], empty: list[list[bool]]) -> list[int]:
+    """Sections (z of the array) that are all 0 because nothing was ever stored for them."""
+    filled = {
+        box.start[0] + z for box, flags in zip(boxes, empty, strict=True) for z, flag in enumerate(flags) if not flag
+    }
+    return [z for z in range(region.shape[0]) if z not in filled and not source.stored(region.start[0] + z)]
+
+
+def _degrade_shard(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> None:
+    """One shard of the coarse image, chunk by chunk, each from its fine voxels and those that the kernel reaches."""
+    import numpy as np
+
+    from emsr.geometry import ShardGrid
+    from emsr.stores.shards import chunk_shape, keep_or_write
+
+    voxels = np.empty(box.shape, coarse.dtype.numpy_dtype)
+    parts = ShardGrid(box.shape, chunk_shape(coarse))
+    for part in map(parts.box, parts.indices):
+        voxels[part.slices] = _degrade_box(fine, coarse, scale, kernel, part.shifted(box.start))
+    keep_or_write(coarse, box, voxels)
+
+
+def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> np.ndarray:
+    """Coarse voxels of `box`, from fine ones of the box grown by as many whole coarse voxels as the kernel reaches."""
+    from emsr import degradation
+    from emsr.geometry import Box, triple
+    from emsr.stores.shards import read_box
+
+    halo = -(-degradation.reach(scale, kernel) // scale)
+    (z, y, x), (end, bottom, right) = box.start, box.stop
+    grown = Box((z, max(0, y - halo), max(0, x - halo)), (end, bottom + halo, right + halo))
+    grown = grown.intersect(Box((0, 0, 0), triple(list(coarse.shape))))
+    degraded = degradation.degrade(read_box(fine, grown.scaled(scale)), scale, kernel)
+    inner = box.shifted(triple([-start for start in grown.start]))
+    return degraded[inner.slices]
+
+
+def _finish(out: Path, layout: Layout, card: dict[str, Any], workers: int) -> None:
+    """Levels, hashes, judgement of the sections, table and, last of all, the card."""
+    from emsr.damage import Finding, find, table
+    from emsr.durable import write_text
+    from emsr.stores.card import write_card
+    from emsr.stores.pyramid import pyramid
+    from emsr.stores.sections import visit
+
+    path = out.with_suffix(".zarr")
+    pyramid(path, workers)
+    judged = layout.dtype == "uint8"
+    seen = [pair for slab in visit(path, partial(_examine, judged), workers, "examine sections") for pair in slab]
+    missing = {int(z) for z in card["missing"]}
+    findings = find([statistics for _, statistics in seen if statistics is not None], missing) if judged else {}
+    if "damaged" in card:
+        findings = {int(z): findings.get(int(z), Finding(state, "as in hr")) for z, state in card["damaged"].items()}
+    listed = findings | dict.fromkeys(missing, Finding("missing", "nothing was ever stored for it"))
+    for z, finding in listed.items():
+        log.warning("%s: section %s is %s: %s", out.stem, z, finding.state, finding.reason)
+    write_text(out.with_suffix(".sections.tsv"), table(listed))
+    whole = {
+        "array": path.name,
+        "shape": list(layout.shape),
+        "dtype": layout.dtype,
+        "voxel_size_nm": list(layout.voxel_size_nm),
+        "translation_nm": list(layout.translation_nm),
+        "section_sha256": [sha256 for sha256, _ in seen],
+    }
+    write_card(out, {**card, **whole, "damaged": {str(z): finding.state for z, finding in findings.items()}})
+
+
+def _examine(judged: bool, slab: Box, bands: Bands) -> list[tuple[str, SectionStatistics | None]]:
+    """Hash and, for images, statistics of each section of a slab."""
+    from emsr.damage import SectionAccumulator
+    from emsr.stores.sections import SectionHashes
+
+    depth, height, width = slab.shape
+    hashes, accumulator = SectionHashes(depth), SectionAccumulator(depth, (height, width)) if judged else None
+    for first_row, band in bands:
+        hashes.add(band)
+        if accumulator:
+            accumulator.add(first_row, band)
+    statistics = accumulator.result() if accumulator else [None] * depth
+    return list(zip(hashes.result(), statistics, strict=True))

@@ -1,0 +1,116 @@
+"""Whether a volume on a user's disk can be used, and where it lies in space; a refusal is one line with its mend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emsr.geometry import Box, triple
+from emsr.stores.source import Source, Triple
+
+TOLERANCE = 1e-3  # relative difference of voxel sizes that counts as rounding
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The part of a source that is used: a box of its voxels, their size, and the centre of the box's first voxel."""
+
+    box: Box
+    voxel_size_nm: Triple[float]
+    translation_nm: Triple[float]
+
+
+def admit(
+    source: Source,
+    image: str,
+    voxel_size_nm: Sequence[float] | None = None,
+    region: Sequence[Sequence[int]] | None = None,
+) -> Admitted:
+    """Check an opened source as `image` ("hr", "lr" or "labels") against what the config states.
+
+    `region` is [[z0, z1], [y0, y1], [x0, x1]] in voxels of the source. Raises ValueError, in one line.
+    """
+    where = f"{source.path}: {source.dataset}"
+    _check_axes(source, where)
+    (_check_labels if image == "labels" else _check_image)(source, where)
+    size = _voxel_size(source, voxel_size_nm, where)
+    box = _region(source, region, where)
+    first = source.translation_nm or (size[0] / 2, size[1] / 2, size[2] / 2)
+    moved = [t + v * start for t, v, start in zip(first, size, box.start, strict=True)]
+    return Admitted(box, size, (moved[0], moved[1], moved[2]))
+
+
+def check_same_shape(labels: Source, hr: Source) -> None:
+    """Refuse labels that do not cover hr voxel by voxel."""
+    if tuple(labels.shape) != tuple(hr.shape):
+        raise ValueError(
+            f"{labels.path}: labels {labels.dataset} have shape {list(labels.shape)} but hr {hr.dataset} of {hr.path} "
+            f"has {list(hr.shape)}: cut or pad one so that both cover the same voxels"
+        )
+
+
+def _check_axes(source: Source, where: str) -> None:
+    """Three axes, none of them empty or a handful of colours."""
+    shape = list(source.shape)
+    if len(shape) == 2:
+        raise ValueError(f"{where} of shape {shape} is one section, not a volume: stack sections to (z, y, x)")
+    if len(shape) != 3:
+        raise ValueError(f"{where} of shape {shape} has {len(shape)} axes: keep one channel as (z, y, x)")
+    if min(shape) < 1:
+        raise ValueError(f"{where} of shape {shape} holds no voxel: an axis has length 0")
+    if shape[2] in (3, 4) and min(shape[:2]) > 4:
+        raise ValueError(f"{where} of shape {shape} looks like RGB, colour last: convert it to grey (z, y, x)")
+
+
+def _check_image(source: Source, where: str) -> None:
+    """Images are uint8."""
+    if source.dtype.name == "uint16":
+        raise ValueError(f"{where} is uint16, which emsr does not read yet: map its range to uint8")
+    if source.dtype.name != "uint8":
+        raise ValueError(f"{where} is {source.dtype}, images are uint8: map its range to 0-255 (NaN to 0) and convert")
+
+
+def _check_labels(source: Source, where: str) -> None:
+    """Labels are unsigned integers, 0 for what belongs to nothing."""
+    if source.dtype.kind != "u":
+        raise ValueError(
+            f"{where} is {source.dtype}, labels are unsigned integers: convert them to uint64, unlabelled voxels to 0"
+        )
+
+
+def _voxel_size(source: Source, stated: Sequence[float] | None, where: str) -> Triple[float]:
+    """The voxel size of the file or of the config; a conflict is an error, and so is neither."""
+    known = source.voxel_size_nm
+    if stated is None:
+        if known is None:
+            raise ValueError(f"{where} does not say its voxel size: state voxel_size_nm: [z, y, x] in the config")
+        return known
+    if len(stated) != 3 or not all(math.isfinite(value) and value > 0 for value in stated):
+        raise ValueError(
+            f"voxel_size_nm {list(stated)} of {where} is not three positive numbers: write [z, y, x] in nm"
+        )
+    if known and any(abs(a - b) > TOLERANCE * b for a, b in zip(known, stated, strict=True)):
+        hint = " (reversed axes?)" if tuple(stated)[::-1] == known else ""
+        raise ValueError(
+            f"{where} says voxel size {list(known)} nm, the config {list(stated)}{hint}: correct the one that is wrong"
+        )
+    return known or (float(stated[0]), float(stated[1]), float(stated[2]))
+
+
+def _region(source: Source, region: Sequence[Sequence[int]] | None, where: str) -> Box:
+    """The box that is used; without a region all of it."""
+    whole = Box((0, 0, 0), triple(list(source.shape)))
+    if region is None:
+        return whole
+    if any(low >= high for low, high in region):
+        raise ValueError(f"region {_plain(region)} holds no voxel: write [[z0, z1], [y0, y1], [x0, x1]] with z0 < z1")
+    box = Box(triple([low for low, _ in region]), triple([high for _, high in region]))
+    if min(box.start) < 0 or not whole.contains(box):
+        raise ValueError(f"region {_plain(region)} reaches beyond shape {list(source.shape)} of {where}: shrink it")
+    return box
+
+
+def _plain(region: Sequence[Sequence[int]]) -> list[list[int]]:
+    """A region as it is written in the config."""
+    return [list(pair) for pair in region]
