@@ -1,0 +1,113 @@
+"""What `allocate` settles: whether weights, volume and settings fit, where the result lies, what it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emsr import plugins
+from emsr.geometry import triple
+from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
+
+Json = Mapping[str, Any]
+SAYS_WHAT_IT_COMPUTES = (
+    "sha256",
+    "model",
+    "options",
+    "scale",
+    "sections",
+    "section_step",
+    "window",
+    "intensity",
+    "stage",
+)
+
+
+def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) -> None:
+    """Raise ValueError for weights of an early stage, of another scale or for other voxels than the volume's."""
+    needs = plugins.literal(plugins.file_of("models", card["model"]), "NEEDS")
+    assert isinstance(needs, dict)
+    last = list(needs)[-1]
+    if card["stage"] != last:
+        raise ValueError(f"{card_path} holds weights of stage {card['stage']}: super-resolution needs those of {last}")
+    coarser = (image["degradation"] or {}).get("scale", card["scale"])
+    if coarser != card["scale"]:
+        raise ValueError(
+            f"{card_path} holds weights of scale {card['scale']}, {image_path} is coarser by {coarser}: use its weights"
+        )
+    seen = card.get("intensity", {}).get("dtype", "uint8")
+    if image["dtype"] != seen or seen != "uint8":
+        raise ValueError(
+            f"{image_path} holds {image['dtype']}, the weights of {card_path} see {seen}: convert the volume to uint8"
+        )
+
+
+def make_plan(settings: Json, card: Json, image: Json) -> Plan:
+    """The plan for an image card and weights; ValueError for window, overlap or shards that fit neither."""
+    window = settings.get("window") or card["window"]
+    check_window(window, settings["overlap"], card)
+    shard, scale = triple(settings["shard"]), card["scale"]
+    if shard[1] % scale or shard[2] % scale:
+        raise ValueError(f"shard {list(shard)} is not a multiple of scale {scale} along y and x: choose one that is")
+    shape = triple(image["shape"])
+    return Plan(shape, scale, window, settings["overlap"], shard, _table(card, image, shape[0]))
+
+
+def _table(card: Json, image: Json, n: int) -> Table:
+    damaged, missing = (map(int, image[state]) for state in ("damaged", "missing"))
+    return neighbour_table(n, card["sections"], card.get("section_step", 1), damaged, missing)
+
+
+def card_sha256(card: Json) -> str:
+    """Hash of what a card says about the function that its weights are; scores and costs are not part of it."""
+    return settings_sha256({key: card.get(key) for key in SAYS_WHAT_IT_COMPUTES})
+
+
+def array_name(settings: Json, card: Json, plan: Plan) -> str:
+    """sr-<hash>: one name for all that voxels depend on but the voxels of the input."""
+    return "sr-" + settings_sha256([settings, card_sha256(card), plan.scale, plan.lr_shape])[:12]
+
+
+def space(image: Json, scale: int) -> dict[str, list[float]]:
+    """Voxel size and translation of the super-resolved volume: the one place where they change.
+
+    A voxel's corner stays, so the centre of the first one moves by -v (s - 1) / (2 s) along y and x, v being lr's size.
+    """
+    (vz, *sides), (tz, *centre) = image["voxel_size_nm"], image["translation_nm"]
+    moved = [t - v * (scale - 1) / (2 * scale) for t, v in zip(centre, sides, strict=True)]
+    return {"voxel_size_nm": [vz, *(v / scale for v in sides)], "translation_nm": [tz, *moved]}
+
+
+def layer_inputs(plan: Plan, section_sha256: Sequence[str]) -> list[str]:
+    """For each layer of shards the hash of the lr sections that it is made from."""
+    deep, n = plan.shard[0], len(plan.table)
+    return [inputs_sha256(plan.table[first : first + deep], section_sha256) for first in range(0, n, deep)]
+
+
+def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, Any]:
+    """What `allocate` states but for paths: JSON that jobs and stitch read."""
+    shared = without_result(settings)
+    return {
+        "schema": 1,
+        "lr": {key: image[key] for key in ("shape", "dtype", "sha256", "damaged", "missing", "source")},
+        "shape": list(plan.shape),
+        "scale": plan.scale,
+        "window": plan.window,
+        "overlap": plan.overlap,
+        "shard": list(plan.shard),
+        "sections": plan.table,
+        "inputs_sha256": layer_inputs(plan, image["section_sha256"]),
+        "card_sha256": card_sha256(card),
+        "weights_sha256": card["sha256"],
+        **space(image, plan.scale),
+        "precision": settings["precision"],
+        "device": settings["device"],
+        "settings": shared,
+        "settings_sha256": settings_sha256(shared),
+    }
+
+
+def without_result(settings: Json) -> dict[str, Any]:
+    """What the steps of super-resolution share: each has a result number of its own."""
+    return {key: value for key, value in settings.items() if key != "result"}

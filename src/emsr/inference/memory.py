@@ -1,0 +1,48 @@
+"""A volume in memory, by the engine of the pipeline."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from emsr.geometry import triple
+from emsr.inference.run import choose_device, count_windows, run
+from emsr.inference.stream import Network
+from emsr.models import checkpoint
+from emsr.plan import Plan, check_window, neighbour_table
+from emsr.progress import progress
+
+SHARD = (32, 1024, 1024)  # bounds memory; voxels do not depend on it
+
+
+def superresolve(
+    volume: np.ndarray, weights: Path | str, window: int | None = None, device: str = "auto"
+) -> np.ndarray:
+    """Super-resolve a volume in memory: uint8 (z, y, x) to uint8 (z, s*y, s*x), s being the scale of the weights.
+
+    `weights` is a safetensors file with its card beside it. `window` (lr pixels) is the card's unless given; windows
+    overlap by a quarter. At the ends of the volume the end section is repeated; a volume smaller than the window is
+    reflected. `device` is "auto", "cpu" or "cuda". Raises ValueError for another type of voxels or unusable weights.
+    """
+    if volume.ndim != 3 or volume.dtype != np.uint8 or volume.size == 0:
+        raise ValueError(f"volume is {volume.dtype} {volume.shape}: give uint8 voxels (z, y, x), one at least")
+    card = checkpoint.load_card(Path(weights))
+    side = window or card["window"]
+    check_window(side, side // 4, card)
+    table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
+    plan = Plan(triple(volume.shape), card["scale"], side, side // 4, SHARD, table)
+    where = choose_device(device)
+    network = Network(checkpoint.load(Path(weights), where), where, "float32")
+    return _run(network, plan, volume)
+
+
+def _run(network: Network, plan: Plan, volume: np.ndarray) -> np.ndarray:
+    out = np.empty(plan.shape, np.uint8)
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shards = plan.grid.indices
+    with progress(count_windows(plan, shards, workers), "super-resolving", "windows") as shown:
+        for index, voxels in run(network, plan, shards, lambda box: volume[box.slices], workers, shown):
+            out[plan.grid.box(index).slices] = voxels
+    return out

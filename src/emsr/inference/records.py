@@ -1,0 +1,62 @@
+"""A file per finished shard, written after its voxels are durable: what a job skips by and what stitch proves by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emsr import durable
+from emsr.geometry import ShardGrid, Triple
+from emsr.plan import read_plan, shard_name
+
+SCHEMA = 1
+
+
+class Records:
+    """The records of one array. A record holds if shard, settings, weights and inputs are those of now and the shard's
+    file is there.
+    """
+
+    def __init__(self, allocate: Path, allocated: Mapping[str, Any], settings_sha256: str) -> None:
+        """`allocated` is the content of the file `allocate`; `settings_sha256` are the settings of now."""
+        self.array = (allocate.parent / allocated["array"]).resolve()
+        self.folder = (allocate.parent / allocated["records"]).resolve()
+        self.grid: ShardGrid = read_plan(allocated).grid
+        self.settings_sha256 = settings_sha256
+        self._inputs: list[str] = allocated["inputs_sha256"]
+        self._hashes = {"settings_sha256": settings_sha256, "weights_sha256": allocated["weights_sha256"]}
+
+    def path(self, index: Triple) -> Path:
+        """Where a shard's record stands."""
+        return self.folder / f"{shard_name(index)}.json"
+
+    def holding(self, index: Triple) -> dict[str, Any] | None:
+        """The record of a shard, if it holds."""
+        try:
+            record = durable.read_json(self.path(index))
+        except (OSError, ValueError):
+            return None
+        expected = self._expected(index)
+        same = isinstance(record, dict) and all(record.get(key) == value for key, value in expected.items())
+        return record if same and "sha256" in record and self._has_voxels(index) else None
+
+    def begin(self, index: Triple) -> None:
+        """Before a shard is written: an older record no longer holds, whatever happens next."""
+        path = self.path(index)
+        if path.exists():
+            path.unlink()
+            durable.sync_folder(path.parent)
+
+    def finish(self, index: Triple, sha256: str, made_by: Mapping[str, str]) -> None:
+        """After a shard's voxels are durable: its record; `made_by` says what else bits depend on (device, torch)."""
+        durable.write_json(self.path(index), {**self._expected(index), "sha256": sha256, **made_by})
+
+    def _expected(self, index: Triple) -> dict[str, Any]:
+        box = self.grid.box(index)
+        sides = [list(box.start), list(box.stop)]
+        return {"schema": SCHEMA, "box": sides, "inputs_sha256": self._inputs[index[0]], **self._hashes}
+
+    def _has_voxels(self, index: Triple) -> bool:
+        file = self.array.joinpath("0", "c", *map(str, index))
+        return file.is_file() and file.stat().st_size > 0

@@ -1,0 +1,133 @@
+"""Shards of one job: which windows they need, threads over columns of windows, finished shards in the order they end.
+
+Whole shards leave as soon as the last window that touches them is in; columns go row by row, so the sums in memory are
+those of the shards that the current row of windows touches (4 bytes a voxel: for shards of 32 x 1024 x 1024, 134 MB
+each), plus, for each worker, one column of lr pixels, the ring of sections // 2 * 2 + 1 states, and one window.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from emsr.geometry import Triple
+from emsr.inference.blend import Blend
+from emsr.inference.stream import Network, Read, stream_column
+from emsr.plan import Plan
+from emsr.progress import Progress
+
+
+@dataclass(frozen=True)
+class Task:
+    """One column of windows at `corner` (y, x, lr pixels) over the sections `centres`, for the shards it touches."""
+
+    corner: tuple[int, int]
+    centres: range
+    shards: tuple[Triple, ...]
+
+
+def tasks(plan: Plan, shards: Sequence[Triple], workers: int) -> tuple[Task, ...]:
+    """The windows that these shards (all of one layer) need and no others, row by row.
+
+    Where there are fewer columns than workers, the depth is cut so that none idles: sections at a cut are computed on
+    both sides of it, voxels do not change.
+    """
+    boxes = {index: plan.grid.box(index) for index in shards}
+    touched: dict[tuple[int, int], list[Triple]] = {}
+    for index, box in boxes.items():
+        for corner in plan.columns(box):
+            touched.setdefault(corner, []).append(index)
+    depth = range(min(box.start[0] for box in boxes.values()), max(box.stop[0] for box in boxes.values()))
+    parts = min(len(depth), -(-workers // len(touched)))
+    cuts = [depth.start + len(depth) * part // parts for part in range(parts + 1)]
+    ranges = [range(first, last) for first, last in itertools.pairwise(cuts)]
+    return tuple(Task(corner, part, tuple(touched[corner])) for corner in sorted(touched) for part in ranges)
+
+
+def count_windows(plan: Plan, shards: Sequence[Triple], workers: int) -> int:
+    """How many windows (columns times sections) computing these shards takes: the unit of progress and of cost."""
+    return sum(len(task.centres) for layer in layers(shards) for task in tasks(plan, layer, workers))
+
+
+def layers(shards: Sequence[Triple]) -> list[list[Triple]]:
+    """Shards sorted into layers of one z number, ascending."""
+    by_layer: dict[int, list[Triple]] = {}
+    for index in sorted(shards):
+        by_layer.setdefault(index[0], []).append(index)
+    return list(by_layer.values())
+
+
+def run(
+    network: Network, plan: Plan, shards: Sequence[Triple], read: Read, workers: int, progress: Progress
+) -> Iterator[tuple[Triple, np.ndarray]]:
+    """Compute shards; yields each one's number and its voxels, uint8 (z, y, x), as soon as it is whole.
+
+    `workers` threads go over columns of windows. Every call of the network has batch one and one intra-op thread, so
+    voxels depend neither on `workers` nor on which shards are asked for. `progress` counts windows.
+    """
+    with _reproducible(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for layer in layers(shards):
+            todo = tasks(plan, layer, workers)
+            blend = Blend(plan, Counter(index for task in todo for index in task.shards))
+
+            def start(task: Task, blend: Blend = blend) -> Future[None]:
+                return pool.submit(_column, network, plan, task, read, blend)
+
+            for task in _in_order(todo, start, workers + 1):
+                progress.update(len(task.centres))
+                for index in blend.done(task.shards):
+                    yield index, blend.take(index)
+
+
+def _in_order(todo: Sequence[Task], start: Callable[[Task], Future[None]], ahead: int) -> Iterator[Task]:
+    """Start tasks and give them back, in order, as they are done; never more than `ahead` are started and not done."""
+    running: deque[tuple[Task, Future[None]]] = deque()
+    try:
+        for task in todo:
+            running.append((task, start(task)))
+            if len(running) == ahead:
+                yield _wait(*running.popleft())
+        while running:
+            yield _wait(*running.popleft())
+    finally:
+        for _, future in running:
+            future.cancel()
+
+
+def _wait(task: Task, future: Future[None]) -> Task:
+    future.result()
+    return task
+
+
+def _column(network: Network, plan: Plan, task: Task, read: Read, blend: Blend) -> None:
+    """One task: a column of windows into the sums."""
+    corner = (task.corner[0] * plan.scale, task.corner[1] * plan.scale)
+    for z, steps in stream_column(network, plan, task.corner, task.centres, read):
+        blend.add(z, corner, steps, task.shards)
+
+
+@contextmanager
+def _reproducible() -> Iterator[None]:
+    """torch without what changes float bits from call to call: own threads, TF32, cuDNN's choice by timing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_device(device: str) -> str:
+    """ "auto" becomes "cuda" where there is a GPU, else "cpu"; ValueError for a GPU that is not there."""
+    present = torch.cuda.is_available()
+    if device == "cuda" and not present:
+        raise ValueError("device cuda was asked for and torch finds no GPU: use auto or cpu, or install a CUDA build")
+    return ("cuda" if present else "cpu") if device == "auto" else device

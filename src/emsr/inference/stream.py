@@ -1,0 +1,123 @@
+"""Sections through one column of windows: what depends on one section is computed once and kept while z advances."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emsr.geometry import Box
+from emsr.inference.blend import STEPS
+from emsr.plan import Plan
+
+Read = Callable[[Box], np.ndarray]
+"""Gives the voxels of a box of the lr volume, uint8 (z, y, x); called from several threads."""
+State = tuple[Tensor, ...]
+
+
+class Network:
+    """A network as inference calls it: one section or one centre at a time (batch 1), uint8 in, 1/128 grey levels out.
+
+    A module with `section(lr) -> state` and `centre(states) -> sr` streams; for any other, the state is the section
+    itself and `centre` is the whole `forward`. `seconds` counts the time inside the network, all threads together.
+    """
+
+    def __init__(self, module: nn.Module, device: str, precision: str) -> None:
+        """`precision` is "float32" or "bfloat16" (autocast)."""
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision {precision!r} is unknown: use float32 or bfloat16")
+        self._module: Any = module.eval().to(device)
+        self._device = torch.device(device)
+        self._half = precision == "bfloat16"
+        self._streams = hasattr(module, "section") and hasattr(module, "centre")
+        self._lock = threading.Lock()
+        self.seconds = 0.0
+
+    def section(self, lr: np.ndarray) -> State:
+        """What depends on one section alone; `lr` is uint8 (y, x), seen by the network as [0, 1]."""
+        with self._running():
+            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self._device).float().div_(255)[None, None]
+            return tuple(self._module.section(image)) if self._streams else (image,)
+
+    def centre(self, states: Sequence[State]) -> np.ndarray:
+        """The middle section super-resolved: int16 (s*y, s*x) in [0, 255 * 128], clamped and rounded half to even."""
+        with self._running():
+            if self._streams:
+                image = self._module.centre(list(states))
+            else:
+                image = self._module(torch.stack([state[0] for state in states], dim=1))
+            image = image[0, 0].float()
+            if not bool(torch.isfinite(image).all()):
+                raise ValueError("the network gave NaN or infinity: its weights are not usable at this precision")
+            return image.clamp_(0, 1).mul_(STEPS).round_().to(torch.int16).cpu().numpy()
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        start = time.perf_counter()
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            yield
+        with self._lock:
+            self.seconds += time.perf_counter() - start
+
+
+def stream_column(
+    network: Network, plan: Plan, corner: tuple[int, int], centres: Sequence[int], read: Read
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Super-resolve the centres (ascending z) of the window at `corner` (y, x, lr pixels); sections without data are
+    skipped.
+
+    Yields z and int16 (s*window, s*window). Sections enter the ring one at a time, when the first centre names them,
+    and stay until the last one has: near damage that may be further than sections // 2 away.
+    """
+    named = {z: plan.table[z] for z in centres}
+    last_use = {section: z for z, sections in named.items() for section in sections or ()}
+    data = _read_sections(plan, corner, sorted(last_use), read)
+    ring: dict[int, State] = {}
+    for z, sections in named.items():
+        if sections is None:
+            continue
+        for section in sections:
+            if section not in ring:
+                ring[section] = network.section(data.pop(section))
+        yield z, network.centre([ring[section] for section in sections])
+        ring = {section: state for section, state in ring.items() if last_use[section] > z}
+
+
+def _read_sections(plan: Plan, corner: tuple[int, int], sections: Sequence[int], read: Read) -> dict[int, np.ndarray]:
+    """The window's uint8 pixels of every section, padded to a whole window; runs of neighbouring sections at once."""
+    (y, x), (_, height, width) = corner, plan.lr_shape
+    bottom, right = min(y + plan.window, height), min(x + plan.window, width)
+    pixels: dict[int, np.ndarray] = {}
+    for first, last in _runs(sections):
+        block = read(Box((first, y, x), (last, bottom, right)))
+        pixels |= {first + z: pad_to(section, plan.window) for z, section in enumerate(block)}
+    return {section: pixels[section] for section in sections}
+
+
+def _runs(sections: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Half-open runs of consecutive numbers in an ascending sequence."""
+    first = previous = None
+    for section in sections:
+        if previous is None or section != previous + 1:
+            if first is not None and previous is not None:
+                yield first, previous + 1
+            first = section
+        previous = section
+    if first is not None and previous is not None:
+        yield first, previous + 1
+
+
+def pad_to(section: np.ndarray, window: int) -> np.ndarray:
+    """Reflect a section (y, x) past its end until it fills a window; a single row or column is repeated."""
+    for axis in (0, 1):
+        short = window - section.shape[axis]
+        if short > 0:
+            widths = [(0, short if axis == other else 0) for other in (0, 1)]
+            section = np.pad(section, widths, mode="reflect" if section.shape[axis] > 1 else "edge")
+    return section

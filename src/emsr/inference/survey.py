@@ -1,0 +1,110 @@
+"""One pass over a finished volume, shard row by shard row: hashes, and what windows and jobs left visible."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from emsr.geometry import Box, ShardGrid, Triple
+from emsr.plan import Plan, jobs
+from emsr.progress import Progress
+
+Read = Callable[[Box], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """`section_sha256`: of each section's raw voxels in raster order, whatever the shards. `shard_sha256`: of each
+    shard's, C order. `steepness`: for axes y and x, the sum over the volume of |voxel p - voxel p-1| for each p.
+    """
+
+    section_sha256: list[str]
+    shard_sha256: dict[Triple, str]
+    steepness: tuple[np.ndarray, np.ndarray]
+
+
+def survey(grid: ShardGrid, read: Read, workers: int, progress: Progress) -> Survey:
+    """Read every voxel once; `progress` counts shards. Memory: two rows of shards (depth x shard y x whole x)."""
+    _, height, width = grid.shape
+    sections: list[str] = []
+    shards: dict[Triple, str] = {}
+    steep = (np.zeros(height, np.int64), np.zeros(width, np.int64))
+    with ThreadPoolExecutor(workers) as pool:
+        for layer in range(grid.counts[0]):
+            hashes = [hashlib.sha256() for _ in range(grid.box((layer, 0, 0)).shape[0])]
+            last = None
+            for row, top, blocks in _rows(grid, layer, read, pool):
+                shards |= blocks
+                list(pool.map(lambda pair: pair[0].update(pair[1]), zip(hashes, row, strict=True)))
+                _add_steepness(steep, row, last, top, pool)
+                last = row[:, -1:].copy()
+                progress.update(len(blocks))
+            sections += [digest.hexdigest() for digest in hashes]
+    return Survey(sections, shards, steep)
+
+
+def _rows(
+    grid: ShardGrid, layer: int, read: Read, pool: Executor
+) -> Iterator[tuple[np.ndarray, int, dict[Triple, str]]]:
+    """Each row of shards of a layer as one array, where it starts along y, and its shards' hashes."""
+    for number in range(grid.counts[1]):
+        indices = [(layer, number, column) for column in range(grid.counts[2])]
+        blocks = [np.ascontiguousarray(read(grid.box(index))) for index in indices]
+        hashes = pool.map(lambda block: hashlib.sha256(block).hexdigest(), blocks)
+        row = np.concatenate(blocks, axis=2)
+        yield row, grid.box(indices[0]).start[1], dict(zip(indices, hashes, strict=True))
+
+
+def _add_steepness(
+    steep: tuple[np.ndarray, np.ndarray], row: np.ndarray, last: np.ndarray | None, top: int, pool: Executor
+) -> None:
+    """Add a row of shards; `last` is the line above it, for every section."""
+    taller = row if last is None else np.concatenate([last, row], axis=1)
+    first = top + 1 if last is None else top
+    for along_y, along_x in pool.map(_steepness, taller, row):
+        steep[0][first : first + len(along_y)] += along_y
+        steep[1][1:] += along_x
+
+
+def _steepness(taller: np.ndarray, section: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of absolute differences to the voxel before, along y and along x, of one section each (y, x)."""
+    along_y = np.abs(np.diff(taller.astype(np.int16), axis=0)).sum(axis=1, dtype=np.int64)
+    along_x = np.abs(np.diff(section.astype(np.int16), axis=1)).sum(axis=0, dtype=np.int64)
+    return along_y, along_x
+
+
+def window_borders(plan: Plan, axis: int) -> list[int]:
+    """Where a window starts or ends inside the sr volume, along axis 1 (y) or 2 (x)."""
+    starts = plan.starts(axis)
+    return _inside(plan, axis, [edge * plan.scale for start in starts for edge in (start, start + plan.window)])
+
+
+def shard_borders(plan: Plan, axis: int) -> list[int]:
+    """Where a shard starts inside the sr volume."""
+    return _inside(plan, axis, [number * plan.shard[axis] for number in range(plan.grid.counts[axis])])
+
+
+def job_borders(plan: Plan, axis: int, n: int) -> list[int]:
+    """Where a box of one of `n` jobs starts inside the sr volume."""
+    boxes = [box for job in jobs(plan.grid, n) for box in job]
+    return _inside(plan, axis, [box.start[axis] * plan.shard[axis] for box in boxes])
+
+
+def _inside(plan: Plan, axis: int, borders: Sequence[int]) -> list[int]:
+    return sorted({border for border in borders if 0 < border < plan.shape[axis]})
+
+
+def seam_score(steepness: np.ndarray, borders: Sequence[int], scale: int) -> float | None:
+    """How much steeper the volume is across borders than one lr pixel beside them; 1 is a border that leaves no trace.
+
+    The neighbours compared with lie `scale` sr voxels away on both sides, because steepness has the period of the lr
+    pixels. None where there is no border, or no steepness beside it.
+    """
+    usable = [border for border in borders if border - scale >= 1 and border + scale < len(steepness)]
+    across = sum(int(steepness[border]) for border in usable)
+    beside = sum(int(steepness[border - scale]) + int(steepness[border + scale]) for border in usable)
+    return round(2 * across / beside, 4) if beside else None

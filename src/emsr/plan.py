@@ -1,0 +1,195 @@
+"""What will be computed, as data: neighbours of each section, windows, shards, jobs, hashes. Integers and JSON only.
+
+Shards and jobs are bookkeeping: nothing here but `Plan.window`, `Plan.overlap` and the neighbour table touches a voxel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emsr.geometry import Box, ShardGrid, Triple, scaled, touching, triple, windows_on_axis
+
+Table = tuple[tuple[int, ...] | None, ...]
+"""For each section z the sections it is made from, centre in the middle; None for a section without data."""
+
+
+def settings_sha256(settings: Any) -> str:
+    """sha256 of a JSON value in its one canonical spelling."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+# -- sections ---------------------------------------------------------------------------------------------------------
+
+
+def neighbour_table(n: int, sections: int, step: int, damaged: Iterable[int], missing: Iterable[int]) -> Table:
+    """The sections that each of `n` sections is made from: z - step*(sections//2) ... z ... z + step*(sections//2).
+
+    Past an end stands the end section (replicate padding, as the authors' inference does). A damaged or missing
+    neighbour is replaced by the nearest good section of lower index, or of higher index where there is none. A damaged
+    centre is its own centre; a missing one is None. Raises ValueError for an even number of sections.
+    """
+    if sections < 1 or sections % 2 == 0 or step < 1:
+        raise ValueError(f"{sections} sections {step} apart have no centre: use an odd number at least 1 apart")
+    absent = set(missing)
+    bad = absent | set(damaged)
+    reach = sections // 2
+
+    def neighbour(z: int, offset: int) -> int:
+        target = min(max(z + offset * step, 0), n - 1)
+        return target if offset == 0 or target not in bad else _nearest_good(target, n, bad, z)
+
+    offsets = range(-reach, reach + 1)
+    return tuple(None if z in absent else tuple(neighbour(z, offset) for offset in offsets) for z in range(n))
+
+
+def _nearest_good(target: int, n: int, bad: set[int], centre: int) -> int:
+    """The nearest good section below `target`, else above it, else the centre itself."""
+    candidates = (*range(target - 1, -1, -1), *range(target + 1, n))
+    return next((z for z in candidates if z not in bad), centre)
+
+
+def inputs_sha256(table: Sequence[Sequence[int] | None], section_sha256: Sequence[str]) -> str:
+    """Hash of the voxels that some sections are made from, in the order in which the network sees them."""
+    return settings_sha256([named if named is None else [section_sha256[z] for z in named] for named in table])
+
+
+# -- windows and shards -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One super-resolution: `lr_shape` voxels become scale times as many along y and x.
+
+    `window` and `overlap` are lr pixels, `shard` sr voxels (z, y, x).
+    """
+
+    lr_shape: Triple
+    scale: int
+    window: int
+    overlap: int
+    shard: Triple
+    table: Table
+
+    @property
+    def shape(self) -> Triple:
+        """Shape of the sr volume."""
+        return scaled(self.lr_shape, self.scale)
+
+    @property
+    def grid(self) -> ShardGrid:
+        """The shards of the sr volume."""
+        return ShardGrid(self.shape, self.shard)
+
+    def starts(self, axis: int) -> tuple[int, ...]:
+        """Where windows start along axis 1 (y) or 2 (x), in lr pixels."""
+        return windows_on_axis(self.lr_shape[axis], self.window, self.overlap)
+
+    def columns(self, box: Box) -> tuple[tuple[int, int], ...]:
+        """(y, x) starts of the windows that touch a box of sr voxels, row by row."""
+        rows, columns = (self._touching(axis, box) for axis in (1, 2))
+        return tuple((y, x) for y in rows for x in columns)
+
+    def _touching(self, axis: int, box: Box) -> tuple[int, ...]:
+        last = -(-box.stop[axis] // self.scale)
+        return touching(self.starts(axis), self.window, box.start[axis] // self.scale, last)
+
+
+def check_window(window: int, overlap: int, card: Mapping[str, Any]) -> None:
+    """Raise ValueError for a window that the card's network cannot take, or an overlap that leaves no step.
+
+    Pyramids of alignment need multiples of 4; the latents of the prior lie `latent_stride` sr pixels apart.
+    """
+    multiple = max(4, card["options"].get("latent_stride", 1) // card["scale"])
+    if window < multiple or window % multiple:
+        near = max(multiple, window // multiple * multiple)
+        raise ValueError(f"window {window} is not a multiple of {multiple}, which the network needs: use {near}")
+    if not 0 <= overlap < window:
+        raise ValueError(f"overlap {overlap} leaves no step for window {window}: use 0 to {window - 1}")
+
+
+def read_plan(allocated: Mapping[str, Any]) -> Plan:
+    """The plan in what `allocate` wrote."""
+    return Plan(
+        lr_shape=triple(allocated["lr"]["shape"]),
+        scale=allocated["scale"],
+        window=allocated["window"],
+        overlap=allocated["overlap"],
+        shard=triple(allocated["shard"]),
+        table=tuple(named if named is None else tuple(named) for named in allocated["sections"]),
+    )
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------------
+
+
+def parse_job(job: str) -> tuple[int, int]:
+    """ "2-of-5" is job 1 (counted from 0) of 5."""
+    match = re.fullmatch(r"(\d+)-of-(\d+)", job)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"job {job!r} is not I-of-N with 1 <= I <= N: write it like 1-of-2")
+    return int(match[1]) - 1, int(match[2])
+
+
+def jobs(grid: ShardGrid, n: int) -> tuple[tuple[Box, ...], ...]:
+    """The shards of each of `n` jobs: boxes of shard numbers, one shard deep in z, each shard in exactly one job.
+
+    Layers of shards are dealt out in order, so that every job has its n-th part of them; a layer that several jobs
+    share is halved recursively across its longer side. With fewer jobs than layers a job has several boxes; a job
+    without shards has none.
+    """
+    depth, height, width = grid.counts
+    boxes: list[list[Box]] = [[] for _ in range(n)]
+    for layer in range(depth):
+        # in units of 1/n layers this layer is [layer*n, layer*n + n) and job j is [j*depth, j*depth + depth)
+        first, last = layer * n, layer * n + n
+        sharing = range(first // depth, -(-last // depth))
+        shares = [min(last, (job + 1) * depth) - max(first, job * depth) for job in sharing]
+        plane = Box((layer, 0, 0), (layer + 1, height, width))
+        for job, box in zip(sharing, _bisect(plane, shares, grid.shard), strict=True):
+            if box.size:
+                boxes[job].append(box)
+    return tuple(tuple(mine) for mine in boxes)
+
+
+def _bisect(box: Box, shares: Sequence[int], shard: Triple) -> list[Box]:
+    """Cut a layer of shards into one box per share, sizes in proportion, by halving across the longer side."""
+    if len(shares) == 1:
+        return [box]
+    half = len(shares) // 2
+    axis = 1 if box.shape[1] * shard[1] >= box.shape[2] * shard[2] else 2
+    part, whole = sum(shares[:half]), sum(shares)
+    cut = box.start[axis] + (2 * box.shape[axis] * part + whole) // (2 * whole)
+    low, high = list(box.stop), list(box.start)
+    low[axis] = high[axis] = cut
+    left, right = Box(box.start, triple(low)), Box(triple(high), box.stop)
+    return [*_bisect(left, shares[:half], shard), *_bisect(right, shares[half:], shard)]
+
+
+# -- what stands on disk ----------------------------------------------------------------------------------------------
+
+
+def shard_name(index: Triple) -> str:
+    """File name (without suffix) of a shard's record."""
+    return "_".join(map(str, index))
+
+
+def proved(proof: Path, settings: Mapping[str, Any]) -> list[str] | None:
+    """The marks that a finished `stitch` with these settings was made from; None where there is no such proof.
+
+    A workflow asks for `proved(proof, settings) or gather(...)`: as long as the settings hold, the marks recorded are
+    the ones to have, however many jobs the config now names, so that another number of jobs reruns nothing. Marks are
+    recorded relative to the proof's folder and given relative to it again.
+    """
+    try:
+        recorded = json.loads(Path(proof).read_text(encoding="utf-8"))
+        marks = recorded["marks"] if recorded["settings"] == json.loads(json.dumps(settings)) else []
+        paths = [str(Path(proof).parent / mark) for mark in marks]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return paths or None

@@ -1,0 +1,215 @@
+"""Super-resolution of a volume: `allocate` says what will be made, each `superresolve` makes the shards of a job,
+`stitch` proves that they are a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emsr import durable, plan
+from emsr.geometry import Triple, triple
+
+if TYPE_CHECKING:
+    from emsr.inference.records import Records
+
+ALLOCATE_RESULT = 1
+SUPERRESOLVE_RESULT = 1
+STITCH_RESULT = 1
+
+CACHE_BYTES = 128 * 2**20  # decoded lr chunks that the windows of one row share
+log = logging.getLogger(__name__)
+
+
+def allocate(settings: dict, lr: Path, card: Path, out: Path) -> None:
+    """Make the empty sr array of a volume and say, in a small JSON, what each of its sections is made from.
+
+    `settings`: overlap (lr pixels), shard, chunk (sr voxels z, y, x), precision, device, and optionally window (lr
+    pixels; else the card's). `lr` is the image card of the coarse volume, `card` that of the weights. The array lies
+    beside the folder of `out` and is named by all that its voxels depend on but the voxels of the input. Raises
+    ValueError, before anything is written, for weights that do not fit the volume or settings that fit neither.
+    """
+    from emsr.inference import allocation
+    from emsr.models import checkpoint
+    from emsr.stores.card import array_path, read_card
+
+    image, weights = read_card(lr), checkpoint.load_card(card)
+    allocation.check_weights(weights, card, image, lr)
+    made = allocation.make_plan(settings, weights, image)
+    checkpoint.load_state(card, weights)
+    if made.window != weights["window"]:
+        log.warning("window %d was not seen by validation (%d was): see the seam score", made.window, weights["window"])
+    name, folder = allocation.array_name(settings, weights, made), out.parent
+    document = allocation.document(settings, weights, image, made)
+    document["lr"]["array"] = os.path.relpath(array_path(lr, image), folder)
+    document |= {"array": f"../{name}.zarr", "records": f"../{name}.records", "card": os.path.relpath(card, folder)}
+    _make_array(folder.parent / f"{name}.zarr", document, triple(settings["chunk"]))
+    durable.write_json(out, document)
+
+
+def _make_array(path: Path, document: Mapping[str, Any], chunk: Triple) -> None:
+    """The array with all its levels, without voxels; where it stands already, only its place in space is written."""
+    from emsr.stores.ome import Layout, group_document, level_count
+    from emsr.stores.zarr import recreate
+
+    shape, shard = triple(document["shape"]), triple(document["shard"])
+    size, corner = tuple(document["voxel_size_nm"]), tuple(document["translation_nm"])
+    layout = Layout(shape, "uint8", shard, chunk, size, corner, level_count(shape))
+    if (path / "zarr.json").is_file():
+        durable.write_json(path / "zarr.json", group_document(layout, path.stem))
+    recreate(path, layout)
+
+
+def superresolve(settings: dict, allocate: Path, job: str, out: Path, *, workers: int) -> None:
+    """Compute the shards of one job ("2-of-5") that have no record that holds, and write its mark.
+
+    The mark names the job's shards and their hashes: nothing but what inputs determine. Time, memory and attempts stand
+    beside it in `<job>.stats.json`. A job without shards writes a mark without shards.
+    """
+    from emsr.inference.records import Records
+
+    clock = time.perf_counter()
+    allocated = _allocated(allocate, settings)
+    number, n = plan.parse_job(job)
+    records = Records(allocate, allocated, plan.settings_sha256(settings))
+    mine = [index for box in plan.jobs(records.grid, n)[number] for index in box.indices()]
+    todo = [index for index in mine if records.holding(index) is None]
+    stats = _Stats(out.with_suffix(".stats.json"), job, mine, todo)
+    if todo:
+        stats.add(_compute(allocate, allocated, records, todo, workers))
+    _write_mark(out, job, allocated, records, mine)
+    stats.add({"state": "finished", "seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": _peak_rss_mb()})
+
+
+def _allocated(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `allocate` wrote; ValueError if that was with other settings."""
+    from emsr.inference.allocation import without_result
+
+    allocated: dict[str, Any] = durable.read_json(path)
+    wanted = without_result(settings)
+    if allocated["settings_sha256"] != plan.settings_sha256(wanted):
+        raise ValueError(f"{path} was made with settings {allocated['settings']}, not {wanted}: run allocate again")
+    return allocated
+
+
+def _write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Records, mine: list[Triple]) -> None:
+    shards = {plan.shard_name(index): (records.holding(index) or {})["sha256"] for index in mine}
+    stated = {key: allocated[key] for key in ("array", "weights_sha256")}
+    durable.write_json(
+        out, {"schema": 1, "job": job, "settings_sha256": records.settings_sha256, "shards": shards, **stated}
+    )
+
+
+class _Stats:
+    """What a step took; written at its start too, so that attempts that were killed count."""
+
+    def __init__(self, path: Path, job: str, mine: list[Triple], todo: list[Triple]) -> None:
+        self._path = path
+        attempts = durable.read_json(path)["attempt"] if path.is_file() else 0
+        computed = [plan.shard_name(index) for index in todo]
+        self._stats: dict[str, Any] = {"job": job, "attempt": attempts + 1, "computed": computed}
+        self.add({"skipped": len(mine) - len(todo), "state": "running"})
+
+    def add(self, found: Mapping[str, Any]) -> None:
+        self._stats |= found
+        durable.write_json(self._path, self._stats)
+
+
+def _compute(
+    allocate: Path, allocated: Mapping[str, Any], records: Records, todo: list[Triple], workers: int
+) -> dict[str, Any]:
+    """Compute, write and record shards, each as soon as it is whole."""
+    import torch
+
+    from emsr.inference.run import choose_device, count_windows, run
+    from emsr.inference.stream import Network
+    from emsr.models import checkpoint
+    from emsr.progress import progress
+    from emsr.stores.shards import read_box
+    from emsr.stores.zarr import open_array, write_box
+
+    device, made = choose_device(allocated["device"]), plan.read_plan(allocated)
+    card, lr = ((allocate.parent / path).resolve() for path in (allocated["card"], allocated["lr"]["array"]))
+    network = Network(checkpoint.load(card, device), device, allocated["precision"])
+    source = open_array(lr, cache_bytes=CACHE_BYTES)
+    target = open_array(records.array, write=True)
+    windows, voxels = count_windows(made, todo, workers), 0
+    with progress(windows, "super-resolving", "windows") as shown:
+        for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown):
+            records.begin(index)
+            write_box(target, made.grid.box(index).start, shard)
+            records.finish(
+                index, hashlib.sha256(shard.data).hexdigest(), {"device": device, "torch": torch.__version__}
+            )
+            voxels += shard.size
+    return {"voxels": voxels, "windows": windows, "network_seconds": round(network.seconds, 3), "device": device}
+
+
+def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, workers: int) -> None:
+    """Prove that every shard is there and whole, score the seams, build the pyramid; write the image card of sr.
+
+    Reads all voxels once, a row of shards at a time. `out` is the image card of the result with its root hash, which
+    depends neither on shards nor on jobs; beside it a link `sr.zarr` to the array. `proof.json` beside `allocate` says
+    which marks this was made from. Raises ValueError for a shard that is lacking or not the recorded one, and for
+    shards of different settings or devices.
+    """
+    from emsr.inference import proof
+    from emsr.inference.records import Records
+    from emsr.inference.survey import survey
+    from emsr.progress import progress
+    from emsr.stores.pyramid import pyramid
+    from emsr.stores.shards import read_box
+    from emsr.stores.zarr import open_array
+
+    clock = time.perf_counter()
+    allocated, found = _allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
+    records = Records(allocate, allocated, proof.one_settings(found, allocated))
+    shards = proof.whole(records, found)
+    array = open_array(records.array)
+    with progress(len(shards), "checking shards", "shards") as shown:
+        surveyed = survey(records.grid, lambda box: read_box(array, box), workers, shown)
+    proof.check_voxels(records, shards, surveyed, found)
+    pyramid(records.array, workers)
+    made = plan.read_plan(allocated)
+    link(records.array, out.with_suffix(".zarr"))
+    _write_card(out, allocated, proof.statement(made, surveyed, shards))
+    relative = [os.path.relpath(mark, allocate.parent) for mark in marks]
+    durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": relative})
+    stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": _peak_rss_mb()}
+    job_seams = proof.job_seams(made, surveyed, len(marks))
+    durable.write_json(allocate.parent / "stitch.stats.json", {**stats, "job_seams": job_seams})
+
+
+def link(target: Path, name: Path) -> None:
+    """Point the symbolic link `name` to `target`, in one step; ValueError where something else has the name."""
+    if name.exists() and not name.is_symlink():
+        raise ValueError(f"{name} is not a link: move it away, stitch links it to {target.name}")
+    fresh = name.with_name(f".{name.name}.{os.getpid()}.link")
+    fresh.symlink_to(os.path.relpath(target, name.parent))
+    fresh.replace(name)
+    durable.sync_folder(name.parent)
+
+
+def _write_card(out: Path, allocated: Mapping[str, Any], statement: Mapping[str, Any]) -> None:
+    from emsr.stores.card import write_card
+
+    image = {key: allocated[key] for key in ("shape", "voxel_size_nm", "translation_nm")}
+    lr = {key: allocated["lr"][key] for key in ("damaged", "missing", "source")}
+    fixed = {"array": out.with_suffix(".zarr").name, "dtype": "uint8", "degradation": None, "hr_shape": None}
+    made_by = ("card_sha256", "weights_sha256", "settings_sha256", "precision", "scale", "window", "overlap")
+    invalid = sorted(map(int, lr["missing"]))
+    made = {key: allocated[key] for key in made_by}
+    write_card(out, {**fixed, **image, **lr, **made, **statement, "invalid": invalid})
+
+
+def _peak_rss_mb() -> float:
+    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
