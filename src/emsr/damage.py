@@ -23,7 +23,7 @@ FILLED = 0.95  # part of a section at one end of the range that makes it black o
 FAR_BELOW = 0.5  # part of the volume's own correlation under which a section is unlike its neighbours
 DEVIATIONS = 6.0  # and so many robust standard deviations below it
 LEAST_DEVIATION = 0.02
-LEAST_CORRELATION = 0.15  # a volume whose neighbours correlate less says nothing about any section
+CHANCE = 3.0  # standard deviations of a correlation by chance that the volume's own must exceed to say anything
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,18 @@ def _unlike(sections: Sequence[SectionStatistics], good: Sequence[int]) -> dict[
     own = float(np.median(best))
     deviation = max(LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(best - own))))
     limit = min(FAR_BELOW * own, own - DEVIATIONS * deviation)
-    if own < LEAST_CORRELATION:
+    if own < CHANCE / _independent_blocks(sections[good[0]].pattern.shape) ** 0.5:
         return {}
     return {
         z: Finding("unlike", f"correlates {value:.2f} with its neighbours, sections of this volume {own:.2f}")
         for z, value in zip(good, best, strict=True)
         if value < limit
     }
+
+
+def _independent_blocks(shape: tuple[int, ...]) -> float:
+    """About how many of the smoothed blocks vary by themselves: a Gaussian covers 4 pi sigma^2 of them."""
+    return shape[0] * shape[1] / (4 * np.pi * FINE**2)
 
 
 def _best_correlations(patterns: Sequence[np.ndarray]) -> np.ndarray:
