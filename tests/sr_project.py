@@ -1,4 +1,4 @@
-"""A coarse volume, weights and the three steps of super-resolution in a folder, for tests of steps without Snakemake."""
+"""A coarse volume, weights and the three steps of super-resolution, for tests of steps without Snakemake."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ class SrProject:
         create(array, Layout(shape, "uint8", shape, shape, (40.0, 32.0, 32.0), (0.0, 0.0, 0.0)))
         write_box(open_array(array, write=True), (0, 0, 0), voxels)
         space = {"voxel_size_nm": [40.0, 32.0, 32.0], "translation_nm": [0.0, 0.0, 0.0]}
-        states = {"damaged": dict.fromkeys(map(str, damaged), "black"), "missing": dict.fromkeys(map(str, missing), "-")}
+        states = {
+            "damaged": dict.fromkeys(map(str, damaged), "black"),
+            "missing": dict.fromkeys(map(str, missing), "-"),
+        }
         hashes = [hashlib.sha256(np.ascontiguousarray(section)).hexdigest() for section in voxels]
         fixed = {"array": "lr.zarr", "dtype": "uint8", "source": {}, "degradation": None, "hr_shape": None}
         write_card(self.lr, {**fixed, **space, **states, "shape": list(shape), "section_sha256": hashes})
