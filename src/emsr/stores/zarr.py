@@ -30,8 +30,9 @@ def create(path: Path, layout: Layout) -> None:
     """
     path = Path(path)
     documents = _documents(path, layout)
+    stale = {child / "zarr.json" for child in path.glob("[0-9]*")} - set(documents)
     for file, document in documents.items():
-        if file.exists() and read_json(file) != document:
+        if stale or (file.exists() and read_json(file) != document):
             raise ValueError(f"{path} exists with another shape, layout or place: remove it, or write elsewhere")
     if path.exists() and not (path / "zarr.json").exists() and any(path.iterdir()) and not _own(path):
         raise ValueError(f"{path} exists and is not an array of emsr: remove it, or write elsewhere")
