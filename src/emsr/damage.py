@@ -10,6 +10,7 @@ sections of another place at most 0.3, noise at most 0.15.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ FILLED = 0.95  # part of a section at one end of the range that makes it black o
 FAR_BELOW = 0.5  # part of the volume's own correlation under which a section is unlike its neighbours
 DEVIATIONS = 6.0  # and so many robust standard deviations below it
 LEAST_DEVIATION = 0.02
-CHANCE = 3.0  # standard deviations of a correlation by chance that the volume's own must exceed to say anything
+CHANCE = 3.0  # standard deviations of a correlation by chance; the volume's own must exceed them to say anything
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,15 @@ def _unlike(sections: Sequence[SectionStatistics], good: Sequence[int]) -> dict[
     """Sections whose best correlation with those around them is far below the volume's own."""
     if len(good) < 3:
         return {}
-    best = _best_correlations([sections[z].pattern for z in good])
+    patterns = [sections[z].pattern for z in good]
+    best, chance = _best_correlations(patterns), CHANCE * _correlation_by_chance(patterns)
     own = float(np.median(best))
     deviation = max(LEAST_DEVIATION, 1.4826 * float(np.median(np.abs(best - own))))
-    limit = min(FAR_BELOW * own, own - DEVIATIONS * deviation)
-    if own < CHANCE / _independent_blocks(sections[good[0]].pattern.shape) ** 0.5:
+    if own < chance:
         return {}
+    limit = min(FAR_BELOW * own, own - DEVIATIONS * deviation)
+    if chance < FAR_BELOW * own:  # what is no more than chance is far below, however much the others differ
+        limit = max(limit, chance)
     return {
         z: Finding("unlike", f"correlates {value:.2f} with its neighbours, sections of this volume {own:.2f}")
         for z, value in zip(good, best, strict=True)
@@ -153,9 +157,20 @@ def _unlike(sections: Sequence[SectionStatistics], good: Sequence[int]) -> dict[
     }
 
 
-def _independent_blocks(shape: tuple[int, ...]) -> float:
-    """About how many of the smoothed blocks vary by themselves: a Gaussian covers 4 pi sigma^2 of them."""
-    return shape[0] * shape[1] / (4 * np.pi * FINE**2)
+def _correlation_by_chance(patterns: Sequence[np.ndarray]) -> float:
+    """Root mean square of correlations that mean nothing: those of patterns with the mirrored next one.
+
+    At least what independent blocks would give; a Gaussian covers 4 pi sigma^2 of them.
+    """
+    pairs = itertools.pairwise(patterns)
+    mirrored = [_correlation(a, m) for a, b in pairs for m in (b[::-1], b[:, ::-1], b[::-1, ::-1])]
+    independent = patterns[0].size / (4 * np.pi * FINE**2)
+    return max(float(np.sqrt(np.mean(np.square(mirrored)))), independent**-0.5)
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of two patterns, which have mean 0 and norm 1."""
+    return float((one.astype(np.float32) * other.astype(np.float32)).sum(dtype=np.float64))
 
 
 def _best_correlations(patterns: Sequence[np.ndarray]) -> np.ndarray:
@@ -163,7 +178,6 @@ def _best_correlations(patterns: Sequence[np.ndarray]) -> np.ndarray:
     best = np.full(len(patterns), -1.0)
     for distance in (1, 2):
         for z in range(len(patterns) - distance):
-            near, far = patterns[z].astype(np.float64), patterns[z + distance].astype(np.float64)
-            value = float((near * far).sum())
+            value = _correlation(patterns[z], patterns[z + distance])
             best[z], best[z + distance] = max(best[z], value), max(best[z + distance], value)
     return best
