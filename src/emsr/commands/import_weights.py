@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 def import_weights(file: Path, *, stage: str, scale: int, out: Path) -> None:
     """Turn a published checkpoint (.pth) of a stage and scale into weights (.safetensors) with their card beside them.
 
-    ``file``: stage1.pth, stage2_x8.pth, stage3_x16.pth, ...; ``stage``: codebook, indexer or fusion; ``scale``: 8 or 16,
+    ``file``: stage1.pth, stage2_x8.pth, stage3_x16.pth, ...; ``stage``: codebook, indexer or fusion; ``scale``: 8, 16,
     for the codebook also 4. Raises ValueError naming what is missing or misshapen.
     """
     from emsr.models import checkpoint, published

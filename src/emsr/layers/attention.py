@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,21 +43,21 @@ class SectionAttention(nn.Module):
         self.embed_centre = conv(width, width)
         self.embed = conv(width, width)
         self.fuse = conv(joined, width, kernel=1)
-        self.mix = nn.ModuleList(nn.Conv3d(sections, sections, 1) for _ in range(2))  # frames are its channels
+        self.mix = nn.ModuleList(conv(sections, sections, kernel=1) for _ in range(2))  # sections are its channels
         self.mix_fuse = nn.ModuleList(conv(joined, width, kernel=1) for _ in range(2))
         self.refine = conv(width, width, kernel=1)
         self.spatial = SpatialAttention(width, joined)
 
-    def forward(self, aligned: Tensor) -> Tensor:
-        """(batch, sections, width, y, x), y and x multiples of 4 -> (batch, width, y, x)."""
-        batch, sections, width, y, x = aligned.shape
-        centre = self.embed_centre(aligned[:, sections // 2])  # (batch, width, y, x)
-        each = self.embed(aligned.flatten(0, 1)).view(batch, sections, width, y, x)
-        likeness = torch.sigmoid((each.float() * centre.float().unsqueeze(1)).sum(2, keepdim=True))
-        weighted = aligned * likeness.to(aligned.dtype)  # (batch, sections, width, y, x)
-        joined = weighted.flatten(1, 2)
+    def forward(self, aligned: Sequence[Tensor]) -> Tensor:
+        """One (batch, width, y, x) a section, in order, y and x multiples of 4 -> (batch, width, y, x)."""
+        sections, shape = len(aligned), aligned[0].shape
+        centre = self.embed_centre(aligned[sections // 2]).float()  # (batch, width, y, x)
+        each = self.embed(torch.cat(list(aligned))).float().chunk(sections)
+        likeness = [torch.sigmoid((own * centre).sum(1, keepdim=True)) for own in each]
+        joined = torch.cat([own * like.to(own.dtype) for own, like in zip(aligned, likeness, strict=True)], 1)
+        flat = joined.reshape(shape[0], sections, -1, shape[-1])  # (batch, sections, width*y, x)
         pairs = zip(self.mix, self.mix_fuse, strict=True)
-        g1, g2 = (leaky(fuse(leaky(mix(weighted)).flatten(1, 2))) for mix, fuse in pairs)
+        g1, g2 = (leaky(fuse(leaky(mix(flat)).reshape(joined.shape))) for mix, fuse in pairs)
         features = leaky(self.fuse(joined)) + g1
         attention, bias = self.spatial(joined)
         return features * attention * 2 + bias + g2 + self.refine(features)

@@ -50,10 +50,10 @@ def patch_cosine(a: Tensor, b: Tensor, patch: int) -> Tensor:
     (batch, channels, y, x) each, y and x multiples of ``patch`` -> (batch, 1, y/patch, x/patch).
     """
     with torch.autocast(a.device.type, enabled=False):
+        a, b = a.float(), b.float()
         product, norm_a, norm_b = (_patch_sums(*pair, patch) for pair in ((a, b), (a, a), (b, b)))
         return product / (norm_a.sqrt().clamp_min(1e-12) * norm_b.sqrt().clamp_min(1e-12))
 
 
 def _patch_sums(a: Tensor, b: Tensor, patch: int) -> Tensor:
-    products = torch.linalg.vecdot(a.float(), b.float(), dim=1).unsqueeze(1)
-    return F.avg_pool2d(products, patch) * patch**2
+    return F.avg_pool2d((a * b).sum(1, keepdim=True), patch) * patch**2

@@ -225,9 +225,10 @@ class Gpemsr(nn.Module):
 
     def centre(self, states: Sequence[State]) -> Tensor:
         """(batch, 1, scale*y, scale*x) of the centre, from the sections' states in order (spec C.6-C.8)."""
-        centre = states[len(states) // 2]
-        aligned = torch.stack([self.align(state, centre) for state in states], 1)
-        return self.reconstruct(self.attention(aligned), centre[0])
+        sections, centre = len(states), states[len(states) // 2]
+        each = tuple(torch.cat(parts) for parts in zip(*states, strict=True))  # (sections*batch, ...)
+        repeated = tuple(part.repeat(sections, 1, 1, 1) for part in centre)
+        return self.reconstruct(self.attention(self.align(each, repeated).chunk(sections)), centre[0])
 
     def align(self, neighbour: State, centre: State) -> Tensor:
         """Features of ``neighbour`` moved onto ``centre``: (batch, width, y, x)."""

@@ -36,7 +36,12 @@ _SMALL = Stage(
     clip=1.0,
 )
 
-# patches are those of x8; stages() gives those of the scale
+# sides of the patches of indexer and fusion in lr pixels: published 1024 and 256 hr pixels (spec B, C.10)
+_PATCHES = {
+    "published": {"indexer": {4: 256, 8: 128, 16: 64}, "fusion": {4: 64, 8: 32, 16: 16}},
+    "small": {"indexer": {4: 64, 8: 64, 16: 32}, "fusion": {4: 32, 8: 24, 16: 12}},
+}
+# patches and contextual weights here are those of x8; stages() gives those of the scale
 RECIPES: dict[str, tuple[Stage, ...]] = {
     "published": (
         # ours, for those without the published SpyNet
@@ -54,20 +59,18 @@ RECIPES: dict[str, tuple[Stage, ...]] = {
         replace(_SMALL, codebook_weight=1.0, commitment=0.03, unquantised=0.1, kmeans_vectors=20_000,
                 entries_decay=0.98, restart_after=64, restart_until=0.8),
         replace(_SMALL, name="indexer", objective="indexer", steps=800, batch=4, patch=64),
-        replace(_SMALL, name="fusion", objective="fusion", batch=4, patch=32, contextual_weight=0.0, cache=True),
+        replace(_SMALL, name="fusion", objective="fusion", batch=4, patch=24, cache=True),
     ),
 }  # fmt: skip
 
 
 def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``.
-
-    Patches of indexer and fusion cover the same hr area at any scale; the weight of the contextual loss is the scale's.
-    """
+    """The training recipe of ``preset`` at ``scale``: four stages in order."""
+    patches = _PATCHES[preset]
     recipe = []
     for stage in RECIPES[preset]:
-        if stage.objective in ("indexer", "fusion"):
-            stage = replace(stage, patch=stage.patch * 8 // scale)
+        if stage.name in patches:
+            stage = replace(stage, patch=patches[stage.name][scale])
         if stage.contextual_weight and scale == 16:  # spec C.9
             stage = replace(stage, contextual_weight=10 * stage.contextual_weight)
         recipe.append(stage)

@@ -147,6 +147,8 @@ def convert(state: Mapping[str, Tensor], stage: str, scale: int, source: str) ->
     taken = {name: tensor.float() for name, tensor in state.items() if stage != "fusion" or not unused.match(name)}
     if grey in taken and taken[grey].dim() == 4:
         taken[grey] = taken[grey].sum(1, keepdim=True)  # a grey image is the same in all three channels
+    # the 1x1x1 convolutions of 3DA are 1x1 ones here
+    taken = {name: t.squeeze(4) if t.dim() == 5 else t for name, t in taken.items()}
     wrong = differences(shapes, taken)
     if wrong:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from emsr.layers.blocks import resize
@@ -51,8 +52,9 @@ class Reference(nn.Module):
         """References for an index map (batch, y', x') of one's own, such as the true one."""
         features, image = self.decoder(self.codebook.lookup(indices))
         levels = self.scale.bit_length() - 1
-        similarity = patch_cosine(self.look(image), self.look(resize(lr, self.scale)), self.stride)
-        return References(features[::-1][:levels], image, logits, similarity)
+        pairs = zip(image.split(1), resize(lr, self.scale).split(1), strict=True)  # these features are large
+        similarity = [patch_cosine(self.look(own), self.look(enlarged), self.stride) for own, enlarged in pairs]
+        return References(features[::-1][:levels], image, logits, torch.cat(similarity))
 
     def adopt_codebook(self, state: Mapping[str, Tensor]) -> None:
         """Take decoder, entries and (where they are compared) encoder features from a trained stage ``codebook``."""
