@@ -1,0 +1,1 @@
+"""Figures and the self-contained HTML page. Given arrays and tables; opens nothing but its own template."""

@@ -1,0 +1,128 @@
+"""Where not to trust a result: what its own figures say against it, and what nobody measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from emsr.report.blocks import decibels, spans
+from emsr.report.evidence import TrainingEvidence, VolumeEvidence
+from emsr.report.health import checks
+
+SEAM = 1.1  # steepness across borders over that beside them, from which a seam is said to show
+LOW = 3.0  # dB under the median of the volume's sections is "far under"
+Point = tuple[str, str]
+
+
+def of_volume(volume: VolumeEvidence) -> list[Point]:
+    """Every reservation about one volume as (state, sentence): worst first, what is unmeasured last."""
+    return [
+        *_absent(volume),
+        *_worse_than_bicubic(volume),
+        *_far_under(volume),
+        *_seams(volume.seams),
+        *_unmeasured(volume),
+    ]
+
+
+def of_training(training: TrainingEvidence) -> list[Point]:
+    """Every condition of a training's stages that fails or could not be judged."""
+    found = [check for stage in training.stages for check in checks(stage.name, stage.card.get("health"))]
+    return [
+        (
+            check.state,
+            f"Stage {check.stage}: {check.name} is {check.figure}"
+            + (f"; asked was {check.asked}." * bool(check.asked) or "."),
+        )
+        for check in found
+        if check.state in ("warn", "unmeasured")
+    ]
+
+
+def _absent(volume: VolumeEvidence) -> list[Point]:
+    points: list[Point] = []
+    if volume.missing:
+        points.append(("warn", f"Sections {spans(list(volume.missing))} have no data: there the result is empty."))
+    if volume.damaged:
+        words = f"Sections {spans(list(volume.damaged))} are damaged: computed from their own data, in no score."
+        points.append(("warn", words))
+    return points
+
+
+def _measured(volume: VolumeEvidence) -> list[Mapping[str, Any]]:
+    return [row for row in volume.scores.get("per_section") or () if "sr" in row and "bicubic" in row]
+
+
+def _worse_than_bicubic(volume: VolumeEvidence) -> list[Point]:
+    points: list[Point] = []
+    for measure, name in (("psnr", "PSNR"), ("ssim", "SSIM")):
+        worse = [row["z"] for row in _measured(volume) if _less(row["sr"].get(measure), row["bicubic"].get(measure))]
+        if worse:
+            points.append(("warn", f"In sections {spans(worse)} bicubic has the better {name}."))
+    return points
+
+
+def _less(one: float | None, other: float | None) -> bool:
+    """Whether ``one`` is under ``other``; None stands for an infinite PSNR."""
+    return (math.inf if one is None else one) < (math.inf if other is None else other)
+
+
+def _far_under(volume: VolumeEvidence) -> list[Point]:
+    """Sections whose score or consistency lies more than ``LOW`` dB under the volume's median."""
+    points: list[Point] = []
+    rows = volume.scores.get("per_section") or ()
+    for key, what in ((("sr", "psnr"), "PSNR"), (("consistency", "sr"), "consistency with lr")):
+        values = {row["z"]: value for row in rows if (value := (row.get(key[0]) or {}).get(key[1])) is not None}
+        if not values:
+            continue
+        middle = median(values.values())
+        low = [z for z, value in values.items() if value < middle - LOW]
+        if low:
+            words = f"Sections {spans(low)} have a {what} more than {LOW:g} dB under the median {decibels(middle)} dB."
+            points.append(("warn", words))
+    return points
+
+
+def _seams(seams: Mapping[str, Mapping[str, float | None]]) -> list[Point]:
+    """Borders across which the volume is steeper than beside them."""
+    return [
+        ("warn", f"Borders of {kind}s along {axis} show: {value:.2f} times as steep as beside them.")
+        for kind, scores in seams.items()
+        for axis, value in scores.items()
+        if value is not None and value > SEAM
+    ]
+
+
+def _unmeasured(volume: VolumeEvidence) -> list[Point]:
+    points: list[Point] = []
+    if volume.scores.get("image") is None:
+        reason = volume.scores.get("reason") or "there is no hr"
+        points.append(("unmeasured", f"No score against the truth: {reason}."))
+    else:
+        scored = len(_measured(volume))
+        words = f"Scores come from {scored} of {volume.length} sections, those held out from training and selection."
+        points.append(("info", words))
+    anatomy = "What the result is worth for the anatomy was not measured: nothing has been segmented."
+    return [*points, ("unmeasured", anatomy)]
+
+
+def verdict(volume: VolumeEvidence) -> tuple[str, str]:
+    """One sentence about a volume and its state."""
+    image = volume.scores.get("image")
+    if not image:
+        return "unmeasured", "No truth to score against; see what can be said without."
+    rows = _measured(volume)
+    better = sum(_beats(row) for row in rows)
+    state = "pass" if better == len(rows) else "warn"
+    return state, f"Better than bicubic in PSNR and SSIM on {better} of {len(rows)} held-out sections."
+
+
+def _beats(row: Mapping[str, Any]) -> bool:
+    return all(_less(row["bicubic"].get(measure), row["sr"].get(measure)) for measure in ("psnr", "ssim"))
+
+
+def worst(points: Sequence[Point]) -> str:
+    """The gravest state among ``points``."""
+    return next((state for state in ("warn", "unmeasured", "info") if any(p[0] == state for p in points)), "pass")

@@ -1,0 +1,128 @@
+"""Charts: scores section by section, training curves, which sections were used for what. Draw inside ``styled()``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from emsr.report.evidence import StageEvidence, VolumeEvidence
+from emsr.report.style import BICUBIC, GOOD, INK, MUTED, SERIES, SR, WARN
+
+WIDTH = 10.8  # inches
+USES = {"training": BICUBIC, "validation": "#b5892e", "test": SR}
+NOT_CURVES = ("step", "score")  # columns of a curve that are not drawn: the abscissa, and a copy of another column
+LOSSES = ("loss", "cross_entropy", "error")  # figures of which less is better start with one of these or end so
+
+
+def score_chart(volume: VolumeEvidence) -> Figure | None:
+    """PSNR and SSIM of every scored section, bicubic and sr; None if nothing was scored."""
+    rows = [row for row in volume.scores.get("per_section") or () if (row.get("sr") or {}).get("psnr") is not None]
+    if not rows:
+        return None
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    for axes, (measure, label) in zip(figure.subplots(1, 2), (("psnr", "PSNR, dB"), ("ssim", "SSIM")), strict=True):
+        _compare(axes, rows, measure)
+        axes.set_title(label)
+        axes.set_xlabel("section z")
+    figure.axes[0].legend(loc="best")
+    return figure
+
+
+def _compare(axes: Axes, rows: Sequence[Mapping[str, Any]], measure: str) -> None:
+    z = [row["z"] for row in rows]
+    lines = {name: np.array([row[name][measure] for row in rows], float) for name in ("bicubic", "sr")}
+    for name, colour, label in (("bicubic", BICUBIC, "bicubic"), ("sr", SR, "super-resolved")):
+        axes.plot(z, lines[name], color=colour, marker="o", ms=3, label=label)
+    axes.fill_between(z, lines["bicubic"], lines["sr"], color=SR, alpha=0.10, lw=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def use_chart(volume: VolumeEvidence) -> Figure:
+    """One bar of all sections: training, validation, test, and ticks where sections are damaged or missing."""
+    figure = Figure(figsize=(WIDTH, 0.8), layout="constrained")
+    axes = figure.subplots()
+    axes.broken_barh([(0, volume.length)], (0, 1), color="#eef1f4")
+    for use, ranges in volume.ranges.items():
+        spans = [(first, last - first) for first, last in ranges]
+        if spans:
+            axes.broken_barh(spans, (0, 1), color=USES.get(use, MUTED), label=use)
+    for found, colour, label in ((volume.damaged, WARN, "damaged"), (volume.missing, INK, "missing")):
+        if found:
+            axes.broken_barh([(z, 1) for z in found], (-0.35, 1.7), color=colour, label=label)
+    axes.set(xlim=(0, volume.length), ylim=(-0.4, 1.4), yticks=[])
+    axes.grid(False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper left", ncols=5, handlelength=1.2, borderpad=0)
+    return figure
+
+
+def curve_chart(stages: Sequence[StageEvidence]) -> Figure | None:
+    """A row per stage with curves: losses while training on the left, figures on validation sections on the right."""
+    drawn = [stage for stage in stages if any(stage.curves.values())]
+    if not drawn:
+        return None
+    figure = Figure(figsize=(WIDTH, 2.4 * len(drawn)), layout="constrained")
+    grid = figure.subplots(len(drawn), 2, squeeze=False)
+    for (left, right), stage in zip(grid, drawn, strict=True):
+        _training(left, stage)
+        _validation(right, stage)
+    for axes in grid[-1]:
+        axes.set_xlabel("step")
+    return figure
+
+
+def _points(curve: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    rows = [row for row in curve if row.get(name) is not None]
+    return [row["step"] for row in rows], [row[name] for row in rows]
+
+
+def _names(curve: Sequence[Mapping[str, float]]) -> list[str]:
+    """Columns of a curve in order of appearance."""
+    return list(dict.fromkeys(name for row in curve for name in row if name not in NOT_CURVES))
+
+
+def _training(axes: Axes, stage: StageEvidence) -> None:
+    curve = stage.curves.get("training") or ()
+    positive = True
+    for name, colour in zip(_names(curve), SERIES, strict=False):
+        steps, values = _points(curve, name)
+        positive = positive and min(values) > 0
+        axes.plot(steps, values, color=colour, lw=1.2, label=name.replace("_", " "))
+    if positive and _names(curve):
+        axes.set_yscale("log")
+    axes.set_title(f"{stage.name}: losses while training")
+    _legend(axes, len(_names(curve)))
+
+
+def _validation(axes: Axes, stage: StageEvidence) -> None:
+    """The figure that chooses the checkpoint; others of another unit on an axis of their own on the right."""
+    curve = stage.curves.get("validation") or ()
+    names = _names(curve)[:2]
+    for number, (name, colour) in enumerate(zip(names, SERIES, strict=False)):
+        side = axes if number == 0 else axes.twinx()
+        steps, values = _points(curve, name)
+        side.plot(steps, values, color=colour, marker="o", ms=2.5, lw=1.2)
+        side.tick_params(axis="y", labelcolor=colour)
+        side.set_ylabel(name.replace("_", " "), color=colour)
+        if number:
+            side.grid(False)
+            side.spines["right"].set_visible(True)
+    best = (stage.card.get("scores") or {}).get("step")
+    if best is not None and names:
+        axes.axvline(best, color=GOOD, lw=1, ls=(0, (3, 2)))
+        axes.annotate(
+            "kept", (best, 1), xycoords=("data", "axes fraction"), ha="right", va="bottom", color=GOOD, size=7
+        )
+    axes.set_title(f"{stage.name}: validation sections")
+
+
+def _legend(axes: Axes, names: int) -> None:
+    if names > 1:
+        axes.legend(loc="upper right", ncols=2)

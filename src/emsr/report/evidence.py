@@ -1,0 +1,151 @@
+"""What the report is made from: arrays, scores, cards and times as a step has read them.
+
+Lengths are in voxels and axes z, y, x unless a name says nm. Images are uint8 (0 to 255). ``z`` numbers sections of the
+volume, and boxes are in sr voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Card = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """One section side by side: crops of the same place.
+
+    ``images`` by name in the order of showing ("lr", "bicubic", "sr", "hr"), each (y, x) at sr size, lr with every
+    pixel repeated. ``scores`` are those of the whole section ({"bicubic": {"psnr", "ssim"}, "sr": …}) or empty. ``why``
+    says how the section was chosen; ``start`` is the crop's first voxel (y, x).
+    """
+
+    z: int
+    why: str
+    images: Mapping[str, np.ndarray]
+    start: tuple[int, int]
+    voxel_nm: tuple[float, float]
+    scale: int
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CrossView:
+    """One plane across the sections: crops (z, x) or (z, y) by name in the order of showing.
+
+    ``axis`` is "x" or "y"; ``start`` the crop's first voxel (z, axis); ``fixed`` the coordinate on the third axis.
+    Borders are voxel coordinates at which a new shard or job begins, as (along z, along axis). ``absent`` are
+    sections without data, ``damaged`` those made from their own data.
+    """
+
+    axis: str
+    images: Mapping[str, np.ndarray]
+    start: tuple[int, int]
+    fixed: int
+    voxel_nm: tuple[float, float]
+    shard_borders: tuple[Sequence[int], Sequence[int]] = ((), ())
+    job_borders: tuple[Sequence[int], Sequence[int]] = ((), ())
+    absent: frozenset[int] = frozenset()
+    damaged: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class VolumeEvidence:
+    """Everything about one volume: its image cards, its scores and what its sections look like.
+
+    ``seams`` are seam scores by kind of border ("window", "shard", "job") and axis, None where there is no such border;
+    ``reasons`` says in full why a section is damaged. ``ranges`` names spans of sections by use ("training",
+    "validation", "test"), each a list of half-open [from, to).
+    """
+
+    name: str
+    scale: int
+    lr: Card
+    sr: Card
+    scores: Card
+    hr: Card | None = None
+    weights: str = ""
+    sections: Sequence[SectionView] = ()
+    crosses: Sequence[CrossView] = ()
+    seams: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    ranges: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """Number of sections."""
+        return int(self.lr["shape"][0])
+
+    @property
+    def damaged(self) -> dict[int, str]:
+        """Reason by section, from every image's card."""
+        found = _reasons("damaged", self.lr, self.hr)
+        return {z: self.reasons.get(z, state) for z, state in found.items()}
+
+    @property
+    def missing(self) -> dict[int, str]:
+        """Reason by section without data; "missing in hr" is said where only the truth has none."""
+        absent = _reasons("missing", self.lr, None)
+        for z, reason in _reasons("missing", self.hr or {}, None).items():
+            absent.setdefault(z, f"{reason} in hr")
+        return absent
+
+
+def _reasons(key: str, *cards: Card | None) -> dict[int, str]:
+    """Reason by section that any of ``cards`` states under ``key``, ordered by section."""
+    found: dict[int, str] = {}
+    for card in cards:
+        for z, reason in ((card or {}).get(key) or {}).items():
+            found.setdefault(int(z), str(reason))
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class StageEvidence:
+    """One trained stage: its card and, where they were recorded, curves and cost.
+
+    ``curves`` has "training" and "validation", each a sequence of points {"step": …, name of a figure: value}.
+    """
+
+    name: str
+    card: Card
+    curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    stats: Card = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingEvidence:
+    """One training and its stages in the order in which they were trained."""
+
+    name: str
+    stages: Sequence[StageEvidence]
+
+
+@dataclass(frozen=True)
+class RuleCost:
+    """Time and memory of one rule: over ``runs`` jobs, seconds together and of the longest, peak megabytes."""
+
+    rule: str
+    runs: int
+    seconds: float
+    longest: float
+    peak_mb: float | None
+    mean_load: float | None
+
+
+@dataclass(frozen=True)
+class RunEvidence:
+    """What was run: the whole of the report."""
+
+    title: str
+    made: str
+    config_yaml: str
+    versions: Mapping[str, str]
+    hashes: Sequence[tuple[str, str]]
+    volumes: Sequence[VolumeEvidence]
+    trainings: Sequence[TrainingEvidence]
+    rules: Sequence[RuleCost]

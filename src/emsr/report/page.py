@@ -1,0 +1,107 @@
+"""The report: chapters in their order, and one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from emsr.report import caveats, trainings, volumes
+from emsr.report.blocks import Block, Chapter, Code, Paragraph, Points, Table, duration, megabytes
+from emsr.report.evidence import RunEvidence
+from emsr.report.health import checks
+
+
+def chapters(run: RunEvidence, drawings: Mapping[str, volumes.Drawings]) -> list[Chapter]:
+    """The whole report: figures, reservations, volumes, trainings, cost, provenance."""
+    return [
+        Chapter("Headline figures", _headlines(run)),
+        Chapter("Where not to trust it", _reservations(run)),
+        *(volumes.chapter(volume, drawings[volume.name]) for volume in run.volumes),
+        *map(trainings.chapter, run.trainings),
+        Chapter("Time and memory", [rule_table(run)]),
+        Chapter("What was run", _provenance(run)),
+    ]
+
+
+def render(run: RunEvidence, drawings: Mapping[str, volumes.Drawings]) -> str:
+    """The page as HTML text: every name escaped, style and pictures inside, no scripts.
+
+    ``drawings`` are those of every volume, by name.
+    """
+    environment = Environment(
+        loader=PackageLoader("emsr.report"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(run=run, chapters=chapters(run, drawings))
+
+
+def _headlines(run: RunEvidence) -> list[Block]:
+    blocks: list[Block] = [volumes.headline(volume) for volume in run.volumes]
+    if not run.volumes:
+        blocks.append(Paragraph("No volume of this configuration names weights, so none was super-resolved.", "note"))
+    if run.trainings:
+        blocks.append(Points([_stages_alive(training) for training in run.trainings]))
+    return blocks
+
+
+def _stages_alive(training: trainings.TrainingEvidence) -> tuple[str, str]:
+    """One line that says of a training whether every stage is alive."""
+    found = [check for stage in training.stages for check in checks(stage.name, stage.card.get("health"))]
+    asked = [check for check in found if check.state in ("pass", "warn")]
+    failed = [check for check in asked if check.state == "warn"]
+    unknown = sum(check.state == "unmeasured" for check in found)
+    words = f"Training {training.name}: {len(asked) - len(failed)} of {len(asked)} conditions of its stages hold"
+    words += f", {unknown} not measured" if unknown else ""
+    if failed:
+        return "warn", words + f". Not: {', '.join(f'{check.stage}: {check.name}' for check in failed)}."
+    return ("unmeasured" if unknown else "pass"), words + "."
+
+
+def _reservations(run: RunEvidence) -> list[Block]:
+    blocks: list[Block] = []
+    for name, points in [
+        *((f"Volume {volume.name}", caveats.of_volume(volume)) for volume in run.volumes),
+        *((f"Training {training.name}", caveats.of_training(training)) for training in run.trainings),
+    ]:
+        if points:
+            blocks += [Paragraph(name, "name"), Points(points)]
+    return blocks or [Paragraph("Nothing was super-resolved and nothing trained.", "note")]
+
+
+def headline_table(run: RunEvidence) -> Table:
+    """PSNR, SSIM and consistency of every volume: one row per volume and image."""
+    columns = ("volume", *volumes.SCORE_COLUMNS)
+    rows = [(volume.name, *row) for volume in run.volumes for row in volumes.score_table(volume).rows]
+    return Table("Scores of all volumes", columns, rows)
+
+
+def rule_table(run: RunEvidence) -> Table:
+    """Time and memory of every rule, the longest first."""
+    rules = sorted(run.rules, key=lambda rule: -rule.seconds)
+    most = max((rule.seconds for rule in rules), default=0) or 1
+    rows = [
+        (
+            rule.rule,
+            rule.runs,
+            duration(rule.seconds),
+            duration(rule.longest) if rule.runs > 1 else "",
+            megabytes(rule.peak_mb),
+            "–" if rule.mean_load is None else f"{rule.mean_load / 100:.1f}",
+        )
+        for rule in rules
+    ]
+    columns = ("rule", "jobs", "time", "longest job", "peak memory", "cores busy")
+    words = "As Snakemake measured them; the report itself is still running"
+    return Table(words, columns, rows, bars=[rule.seconds / most for rule in rules])
+
+
+def _provenance(run: RunEvidence) -> list[Block]:
+    return [
+        Table("Hashes", ("what", "sha256"), run.hashes),
+        Table("Versions", ("package", "version"), list(run.versions.items())),
+        Code("The resolved configuration", run.config_yaml),
+    ]

@@ -1,0 +1,218 @@
+"""The chapter of one volume: what it is, how it looks, how it scores, what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emsr.report import caveats
+from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels, share, spans
+from emsr.report.charts import score_chart, use_chart
+from emsr.report.evidence import VolumeEvidence
+from emsr.report.pictures import section_picture
+from emsr.report.planes import cross_picture
+from emsr.report.style import pixels, styled, svg, webp
+
+SCORE_COLUMNS = ("image", "PSNR, dB", "SSIM", "pooled PSNR, dB", "consistency with lr, dB")
+MEASURES = (("psnr", "PSNR, dB", decibels), ("ssim", "SSIM", share))
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The pictures of a volume, (rows, columns, 3) each: of every chosen section, and of the planes across them."""
+
+    sections: Sequence[np.ndarray] = ()
+    planes: np.ndarray | None = None
+
+
+def draw(volume: VolumeEvidence) -> Drawings:
+    """Draw the pictures, once for the page and for files of their own."""
+    with styled():
+        sections = [pixels(section_picture(view)) for view in volume.sections]
+        return Drawings(sections, pixels(cross_picture(volume.crosses)) if volume.crosses else None)
+
+
+def headline(volume: VolumeEvidence) -> Headline:
+    """The large figures: PSNR and SSIM of bicubic and of sr with the gain, or consistency where there is no truth."""
+    image = volume.scores.get("image")
+    subtitle = f"×{volume.scale}, {_nm(volume.lr['voxel_size_nm'])} to {_nm(volume.sr['voxel_size_nm'])}"
+    state, words = caveats.verdict(volume)
+    figures = []
+    if image:
+        for measure, label, written in MEASURES:
+            before, after = image["bicubic"][measure], image["sr"][measure]
+            gain = None if before is None or after is None else after - before
+            figures.append((label, written(before), written(after), written(gain, True)))
+    else:
+        found = volume.scores.get("consistency") or {}
+        before, after = ((found.get(name) or {}).get("psnr") for name in ("bicubic", "sr"))
+        figures.append(("consistency with lr, dB", decibels(before), decibels(after), ""))
+    return Headline(volume.name, subtitle, figures, words, state)
+
+
+def chapter(volume: VolumeEvidence, drawings: Drawings) -> Chapter:
+    """Everything about ``volume``."""
+    return Chapter(
+        f"Volume {volume.name}",
+        [*_facts(volume)],
+        [
+            Chapter("Sections side by side", _side_by_side(volume, drawings.sections)),
+            Chapter("Across the sections", _across(drawings.planes)),
+            Chapter("Scores", _scores(volume)),
+            Chapter("Seams", [seam_table(volume)]),
+            Chapter("Damaged and missing sections", [damage_table(volume)]),
+        ],
+    )
+
+
+def _nm(size: Sequence[float]) -> str:
+    return " × ".join(f"{value:.4g}" for value in size) + " nm"
+
+
+def _voxels(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _facts(volume: VolumeEvidence) -> list[Block]:
+    rows = [
+        ("low resolution", f"{_voxels(volume.lr['shape'])} voxels of {_nm(volume.lr['voxel_size_nm'])} (z y x)"),
+        ("super-resolved", f"{_voxels(volume.sr['shape'])} voxels of {_nm(volume.sr['voxel_size_nm'])}"),
+        ("weights", volume.weights or "–"),
+        ("low resolution comes from", _origin(volume)),
+        ("truth", _source(volume.hr) if volume.hr else "none: this volume has only low resolution"),
+        ("root hash of the super-resolved voxels", str(volume.sr.get("sha256", "–"))),
+    ]
+    with styled():
+        use = Image(
+            svg(use_chart(volume)), "image/svg+xml", "Sections by use. Scores are those of the test sections only."
+        )
+    return [Table("", ("", ""), rows), use]
+
+
+def _origin(volume: VolumeEvidence) -> str:
+    made = volume.lr.get("degradation")
+    if made:
+        return f"hr, made coarser: {', '.join(f'{key} {value}' for key, value in sorted(made.items()))}"
+    return _source(volume.lr)
+
+
+def _source(card: Mapping[str, Any] | None) -> str:
+    source = (card or {}).get("source") or {}
+    words = [str(source[key]) for key in ("path", "dataset") if source.get(key)]
+    return " : ".join(words) + (f" ({source['format']})" if source.get("format") else "") if words else "–"
+
+
+def _side_by_side(volume: VolumeEvidence, pictures: Sequence[np.ndarray]) -> list[Block]:
+    if not volume.sections:
+        return [Paragraph("No section could be shown: all are damaged or missing.", "warn")]
+    truth = "hr" in volume.sections[0].images
+    about = (
+        "The zoom (yellow) is where the bicubic image varies most. Differences share one colour scale; the last panel "
+        "shows where the network is nearer to the truth than bicubic and where it is farther."
+        if truth
+        else "There is no truth to compare with: the last column shows what the network changed, not whether rightly."
+    )
+    blocks: list[Block] = [Paragraph(about)]
+    for view, picture in zip(volume.sections, pictures, strict=True):
+        y, x = view.start
+        rows, columns = view.images["sr"].shape
+        place = f"y {y}–{y + rows}, x {x}–{x + columns}"
+        caption = f"Section {view.z} of {volume.name}: {view.why}. Shown is {place} at ×{volume.scale}."
+        blocks.append(Image(webp(picture), "image/webp", caption))
+    return blocks
+
+
+def _across(picture: np.ndarray | None) -> list[Block]:
+    if picture is None:
+        return [Paragraph("No plane could be shown.", "warn")]
+    caption = (
+        "Planes across the sections in the anatomy's proportions. Large orange triangles point at borders of jobs, "
+        "small blue ones at borders of shards, orange dots at damaged sections; missing sections are tinted. "
+        "Numbers are those of sections."
+    )
+    return [Image(webp(picture), "image/webp", caption)]
+
+
+def score_table(volume: VolumeEvidence) -> Table:
+    """Scores of the volume: one row per image."""
+    image, found = volume.scores.get("image") or {}, volume.scores.get("consistency") or {}
+    rows = [
+        (
+            {"bicubic": "bicubic", "sr": "super-resolved"}[name],
+            decibels((image.get(name) or {}).get("psnr")),
+            share((image.get(name) or {}).get("ssim")),
+            decibels((image.get(name) or {}).get("psnr_pooled")),
+            decibels((found.get(name) or {}).get("psnr")),
+        )
+        for name in ("bicubic", "sr")
+    ]
+    return Table("Means over the scored sections", SCORE_COLUMNS, rows)
+
+
+def section_table(volume: VolumeEvidence) -> Table:
+    """Scores of every section."""
+    columns = ("z", "bicubic PSNR", "sr PSNR", "gain", "bicubic SSIM", "sr SSIM", "gain", "consistency")
+    rows, states = [], []
+    for row in volume.scores.get("per_section") or ():
+        low, high = row.get("bicubic") or {}, row.get("sr") or {}
+        gains = [_gain(low.get(measure), high.get(measure)) for measure, *_ in MEASURES]
+        rows.append(
+            (row["z"], decibels(low.get("psnr")), decibels(high.get("psnr")), decibels(gains[0], True))
+            + (share(low.get("ssim")), share(high.get("ssim")), share(gains[1], True))
+            + (decibels((row.get("consistency") or {}).get("sr")),)
+        )
+        states.append("warn" if any(gain is not None and gain < 0 for gain in gains) else "")
+    return Table("Section by section", columns, rows, states)
+
+
+def _gain(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _scores(volume: VolumeEvidence) -> list[Block]:
+    blocks: list[Block] = []
+    if not volume.scores.get("image"):
+        reason = volume.scores.get("reason") or "there is no hr"
+        words = (
+            f"There are no scores for this volume: {reason}. Consistency says only that the result, made coarser "
+            "again, gives back what the microscope saw; it cannot tell a true membrane from an invented one."
+        )
+        blocks.append(Paragraph(words, "note"))
+    with styled():
+        chart = score_chart(volume)
+        if chart is not None:
+            blocks.append(Image(svg(chart), "image/svg+xml", "PSNR and SSIM of every test section."))
+    stated = volume.scores.get("settings") or {}
+    return [
+        *blocks,
+        score_table(volume),
+        section_table(volume),
+        Points([("info", words) for words in stated.get("words", ())]),
+    ]
+
+
+def seam_table(volume: VolumeEvidence) -> Table | Paragraph:
+    """Seam scores of every kind of border, along y and x."""
+    rows, states = [], []
+    for kind, scores in volume.seams.items():
+        values = [scores.get(axis) for axis in ("y", "x")]
+        rows.append((f"{kind}s", *("no border" if value is None else f"{value:.3f}" for value in values)))
+        known = [value for value in values if value is not None]
+        states.append("info" if not known else "warn" if max(known) > caveats.SEAM else "pass")
+    if not rows:
+        return Paragraph("No seam scores were recorded.", "note")
+    words = "Steepness across borders over that beside them, whole volume: 1 is a border without a trace"
+    return Table(words, ("borders of", "along y", "along x"), rows, states)
+
+
+def damage_table(volume: VolumeEvidence) -> Table | Paragraph:
+    """Damaged and missing sections with the reason."""
+    found = [(z, "damaged", why) for z, why in volume.damaged.items()]
+    found += [(z, "missing", why) for z, why in volume.missing.items()]
+    if not found:
+        return Paragraph(f"None of the {volume.length} sections was found damaged or missing.")
+    words = f"Sections {spans([z for z, *_ in found])}: in no score; as neighbours replaced by the nearest good section"
+    return Table(words, ("z", "state", "reason"), sorted(found))

@@ -1,0 +1,181 @@
+"""What the report needs, read from disk: cards, scores, curves, times, and crops of a bounded size."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import math
+import platform
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emsr import durable, plan
+from emsr.report.evidence import RuleCost, RunEvidence, StageEvidence, TrainingEvidence, VolumeEvidence
+from emsr.steps import crops
+
+PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "dask", "snakemake", "matplotlib")
+Json = Mapping[str, Any]
+
+
+def gather(settings: Json) -> RunEvidence:
+    """Everything the report shows; ``settings`` as ``steps.score.report`` states them."""
+    volumes = [volume(name, paths, settings["config"]) for name, paths in settings["volumes"].items()]
+    trainings = [training(name, stages) for name, stages in settings["trainings"].items()]
+    return RunEvidence(
+        title=settings["title"],
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        config_yaml=yaml.safe_dump(dict(settings["config"]), sort_keys=False, allow_unicode=True, width=110),
+        versions=versions(),
+        hashes=list(_hashes(settings, volumes, trainings)),
+        volumes=volumes,
+        trainings=trainings,
+        rules=rule_costs(Path(settings["benchmarks"])),
+    )
+
+
+def volume(name: str, paths: Json, config: Json) -> VolumeEvidence:
+    """One volume: its cards and scores, and crops of its arrays."""
+    lr, sr, scores, allocated = (durable.read_json(Path(paths[key])) for key in ("lr", "sr", "scores", "allocate"))
+    hr = durable.read_json(Path(paths["hr"])) if paths.get("hr") else None
+    weights = durable.read_json(Path(paths["card"]))
+    folder = Path(paths["allocate"]).parent
+    jobs = job_count(folder)
+    opened = crops.open_images(paths, {"lr": lr, "sr": sr, "hr": hr})
+    return VolumeEvidence(
+        name=name,
+        scale=int(paths["scale"]),
+        lr=lr,
+        sr=sr,
+        scores=scores,
+        hr=hr,
+        weights=weights_words(config, name, weights),
+        sections=crops.section_views(opened, scores, sr),
+        crosses=crops.cross_views(opened, sr, plan.read_plan(allocated), jobs, (lr, hr)),
+        seams=seams(sr, folder),
+        ranges=ranges(config, name),
+        reasons=reasons(Path(paths["lr"])),
+    )
+
+
+def seams(sr: Json, folder: Path) -> dict[str, Any]:
+    """Seam scores that stitching wrote: of windows and shards on the card of sr, of jobs beside the marks."""
+    stats = folder / "stitch.stats.json"
+    jobs = durable.read_json(stats).get("job_seams") if stats.is_file() else None
+    return {**(sr.get("seams") or {}), **({"job": jobs} if jobs else {})}
+
+
+def job_count(folder: Path) -> int:
+    """How many jobs made the volume, from the marks that stitching proved it by; 1 where there is no proof."""
+    proof = folder / "proof.json"
+    marks = durable.read_json(proof).get("marks") or [] if proof.is_file() else []
+    return max((plan.parse_job(Path(mark).stem)[1] for mark in marks), default=1)
+
+
+def weights_words(config: Json, name: str, card: Json) -> str:
+    """Which weights super-resolved a volume: the training or file, the model, and the hash."""
+    weights = (config.get("volumes") or {}).get(name, {}).get("weights")
+    origin = weights.get("path") if isinstance(weights, Mapping) else f"training {weights}"
+    model = " ".join(str(card[key]) for key in ("model", "preset") if isinstance(card.get(key), str))
+    window = f"window {card['window']}, " if card.get("window") else ""
+    return f"{origin}: {model}, {window}sha256 {str(card.get('sha256', 'unknown'))[:16]}"
+
+
+def ranges(config: Json, name: str) -> dict[str, list[list[int]]]:
+    """Sections of a volume by use, as the config states them: every training that reads it, and its test sections."""
+    found: dict[str, list[list[int]]] = {"training": [], "validation": [], "test": []}
+    for part in (config.get("trainings") or {}).values():
+        for data in part.get("data") or ():
+            if data["volume"] == name:
+                found["training"] += [list(span) for span in data["train"]]
+                found["validation"] += [list(span) for span in data["validation"]]
+    found["test"] = [list(span) for span in (config.get("volumes") or {}).get(name, {}).get("test") or ()]
+    return found
+
+
+def reasons(card: Path) -> dict[int, str]:
+    """Why sections are damaged, in full, from the table beside an image card, if there is one."""
+    table = card.with_suffix(".sections.tsv")
+    if not table.is_file():
+        return {}
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    return {int(row["z"]): f"{row['state']}: {row['reason']}" for row in rows}
+
+
+def training(name: str, stages: Mapping[str, str]) -> TrainingEvidence:
+    """The stages of a training: cards, and curves and stats beside them where they are."""
+    return TrainingEvidence(name, [_stage(stage, Path(path)) for stage, path in stages.items()])
+
+
+def _stage(name: str, card: Path) -> StageEvidence:
+    curves, stats = (_beside(card, suffix) for suffix in (".curve.json", ".stats.json"))
+    return StageEvidence(name, durable.read_json(card), curves, stats)
+
+
+def _beside(card: Path, suffix: str) -> dict[str, Any]:
+    path = card.with_suffix(suffix)
+    found: dict[str, Any] = durable.read_json(path) if path.is_file() else {}
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of emsr, Python and the packages whose code decides results, and the machine's kind."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed" if package != "emsr" else "not installed as a package"
+    return {**found, "Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _hashes(
+    settings: Json, volumes: list[VolumeEvidence], trainings: list[TrainingEvidence]
+) -> Iterator[tuple[str, str]]:
+    """(what, sha256) of the configuration, of every stage's weights and of every image's voxels."""
+    yield "configuration", plan.settings_sha256(settings["config"])
+    for part in trainings:
+        for stage in part.stages:
+            yield f"weights of {part.name}, stage {stage.name}", str(stage.card.get("sha256", "–"))
+    for item in volumes:
+        for image, card in (("lr", item.lr), ("hr", item.hr), ("sr", item.sr)):
+            if card:
+                yield f"voxels of {item.name}, {image}", str(card["sha256"])
+        for key, what in (("settings_sha256", "settings"), ("weights_sha256", "weights")):
+            if item.sr.get(key):
+                yield f"{what} of {item.name}, sr", str(item.sr[key])
+
+
+def rule_costs(folder: Path) -> list[RuleCost]:
+    """Time and memory of every rule from Snakemake's benchmark tables, one file a job below a folder per rule."""
+    jobs: dict[str, list[dict[str, float | None]]] = {}
+    for path in sorted(folder.rglob("*.tsv")):
+        rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [
+                {key: _number(value) for key, value in row.items()} for row in csv.DictReader(stream, delimiter="\t")
+            ]
+        jobs.setdefault(rule, []).extend(row for row in rows if row.get("s") is not None)
+    return [_cost(rule, rows) for rule, rows in jobs.items() if rows]
+
+
+def _cost(rule: str, rows: list[dict[str, float | None]]) -> RuleCost:
+    seconds = [row["s"] or 0.0 for row in rows]
+    memory = [row["max_rss"] for row in rows if row.get("max_rss") is not None]
+    loads = [(load, row["s"] or 0.0) for row in rows if (load := row.get("mean_load")) is not None]
+    weight = sum(time for _, time in loads)
+    load = sum(value * time for value, time in loads) / weight if weight else None
+    return RuleCost(rule, len(rows), sum(seconds), max(seconds), max(memory, default=None), load)  # type: ignore[type-var]
+
+
+def _number(text: str | None) -> float | None:
+    """A figure of a benchmark table; None for "NA", "-" and words."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

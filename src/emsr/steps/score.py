@@ -1,0 +1,184 @@
+"""The rules of score.smk: what super-resolution was worth, and the page that shows it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+SCORE_RESULT = 1
+REPORT_RESULT = 1
+REPORT_FILES = {
+    "volumes": ("sections.png", "planes.png", "scores.tsv"),
+    "trainings": ("curves.png", "health.tsv"),
+    "run": ("headline.tsv", "rules.tsv"),
+}
+"""What ``report`` writes beside the page: R/report/volumes/<volume>/…, R/report/trainings/<training>/…, R/report/…"""
+
+SAMPLE = 64  # sections at most whose consistency is measured where there is no truth
+Excluded = dict[int, str]
+
+
+def score(settings: dict[str, Any], out: Path) -> None:
+    """Score the super-resolved test sections of a volume against hr, and its consistency with lr.
+
+    ``settings``: volume (name), scale, test (half-open ranges of sections, or null), lr, sr and hr (paths of image
+    cards; hr may be null). Writes ``scores.json``: "image" with means over sections of PSNR and SSIM of bicubic and sr,
+    or null with the "reason"; "consistency" of both, made coarser again, with lr; "per_section"; and "settings", what
+    the figures are. Damaged and missing sections are left out, and of hr only test sections are read.
+    """
+    from emsr.durable import write_json
+    from emsr.progress import progress
+    from emsr.steps.tiles import against_truth, consistency
+
+    cards, images = _open(settings)
+    excluded = _excluded(cards)
+    sections, reason = _sections(settings, cards, excluded)
+    truth, lr = {}, {}
+    with progress(len(sections), f"score {settings['volume']}", "sections") as bar:
+        for z in sections:
+            if reason is None:
+                truth[z] = against_truth(images, z)
+            lr[z] = consistency(images, z)
+            bar.update()
+    scores = {
+        "schema": 1,
+        "volume": settings["volume"],
+        "image": _means(truth) if reason is None else None,
+        "reason": reason,
+        "consistency": _consistency_means(lr),
+        "per_section": [_row(z, truth.get(z), lr[z]) for z in sections],
+        "settings": _stated(settings, cards, (sections, excluded), images.kernel),
+    }
+    log.info("%s: %s", settings["volume"], scores["image"] or reason)
+    write_json(out, scores)
+
+
+def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
+    """Image cards by name, and their arrays; ValueError if they are not of one volume."""
+    from emsr.steps.tiles import Images
+    from emsr.stores.card import array_path, read_card
+    from emsr.stores.zarr import open_array
+
+    paths = {name: Path(settings[name]) for name in ("lr", "hr", "sr") if settings.get(name)}
+    cards = {name: read_card(path) for name, path in paths.items()}
+    scale = int(settings["scale"])
+    expected = [length * factor for length, factor in zip(cards["lr"]["shape"], (1, scale, scale), strict=True)]
+    if list(cards["sr"]["shape"]) != expected:
+        raise ValueError(f"{paths['sr']} is {cards['sr']['shape']}, not {expected} as lr x{scale}: run stitch again")
+    if "hr" in cards and any(have < need for have, need in zip(cards["hr"]["shape"], expected, strict=True)):
+        raise ValueError(f"{paths['hr']} is {cards['hr']['shape']}, less than {expected} as lr x{scale}: crop lr to hr")
+    arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}
+    kernel = str((cards["lr"].get("degradation") or {}).get("kernel", "bicubic"))
+    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel)
+
+
+def _excluded(cards: Mapping[str, Mapping[str, Any]]) -> Excluded:
+    """Why a section is in no score: damaged or missing in lr or hr, or invalid in sr."""
+    found: Excluded = {}
+    for name, card in cards.items():
+        for state in ("damaged", "missing"):
+            for z, why in (card.get(state) or {}).items():
+                found.setdefault(int(z), f"{state} in {name}: {why}" if why != state else f"{state} in {name}")
+        for z in card.get("invalid") or ():
+            found.setdefault(int(z), f"invalid in {name}")
+    return dict(sorted(found.items()))
+
+
+def _sections(
+    settings: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]], excluded: Excluded
+) -> tuple[list[int], str | None]:
+    """The sections to measure, and why there can be no score against the truth (None if there can)."""
+    length = int(cards["lr"]["shape"][0])
+    good = [z for z in range(length) if z not in excluded]
+    sample = [good[i * len(good) // min(SAMPLE, len(good))] for i in range(min(SAMPLE, len(good)))]
+    if "hr" not in cards:
+        return sample, "the volume has only low resolution"
+    if not settings.get("test"):
+        return sample, "no test sections are named, and sections that training saw prove nothing"
+    for first, last in settings["test"]:
+        if not 0 <= first < last <= length:
+            raise ValueError(
+                f"test range [{first}, {last}] is not within the {length} sections of {settings['volume']}"
+            )
+    test = sorted({z for first, last in settings["test"] for z in range(first, last)} - set(excluded))
+    return (test, None) if test else (sample, "every test section is damaged or missing")
+
+
+def _means(truth: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    from emsr.metrics.image import summary
+
+    return {name: summary([tally[name] for tally in truth.values()]) for name in ("bicubic", "sr")}
+
+
+def _finite(value: float) -> float | None:
+    """``value`` for JSON, which knows no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _consistency_means(lr: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over sections of the decibels of bicubic and sr made coarser again; sections without any error left out."""
+    found = {}
+    for name in ("bicubic", "sr"):
+        values = [value for tally in lr.values() if math.isfinite(value := tally[name].psnr())]
+        found[name] = {"psnr": sum(values) / len(values) if values else None, "sections": len(lr)}
+    return found
+
+
+def _row(z: int, truth: Mapping[str, Any] | None, lr: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one section; PSNR is null where there is no error at all."""
+    row: dict[str, Any] = {"z": z, "consistency": {name: _finite(tally.psnr()) for name, tally in lr.items()}}
+    for name, tally in (truth or {}).items():
+        row[name] = {"psnr": _finite(tally.psnr()), "ssim": tally.ssim()}
+    return row
+
+
+def _stated(
+    settings: Mapping[str, Any],
+    cards: Mapping[str, Mapping[str, Any]],
+    chosen: tuple[Sequence[int], Excluded],
+    kernel: str,
+) -> dict[str, Any]:
+    """What the figures are: which sections of which images, by what definition."""
+    from emsr.metrics.image import STATED
+
+    sections, excluded = chosen
+    region = [length * settings["scale"] for length in cards["lr"]["shape"][1:]]
+    known = bool(cards["lr"].get("degradation"))
+    return {
+        "scale": settings["scale"],
+        "test": settings.get("test"),
+        "sections": list(sections),
+        "left_out": {str(z): why for z, why in excluded.items()},
+        "region_yx": region,
+        "metrics": STATED,
+        "mean": "psnr and ssim are means over sections, psnr_pooled that of the mean squared error over all pixels",
+        "bicubic": "lr enlarged by Keys' cubic, a = -0.5, rounded to uint8",
+        "consistency": {"kernel": kernel, "known": known, "what": "PSNR of the image made coarser again against lr"},
+        "sha256": {name: card["sha256"] for name, card in cards.items()},
+    }
+
+
+def report(settings: dict[str, Any], out: Path) -> None:
+    """Write the report, one self-contained HTML page, and its figures and tables beside it.
+
+    ``settings``: title; config (the resolved configuration, without what cannot change a result); volumes {name:
+    {scale, lr, hr (or null), sr, scores, allocate, card (of the weights)}}, all paths of JSON files; trainings {name:
+    {stage: path of its card}}; benchmarks (folder of Snakemake's tables). Beside ``out``, in the folder of its name
+    without suffix, are the files that ``REPORT_FILES`` names.
+    """
+    from emsr.durable import write_text
+    from emsr.report.page import render
+    from emsr.report.volumes import draw
+    from emsr.steps.evidence import gather
+    from emsr.steps.exhibits import write_exhibits
+
+    run = gather(settings)
+    drawings = {volume.name: draw(volume) for volume in run.volumes}
+    write_exhibits(run, drawings, Path(out).with_suffix(""))
+    write_text(out, render(run, drawings))
+    log.info("wrote %s", out)
