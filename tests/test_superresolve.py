@@ -407,6 +407,16 @@ def test_stitch_refuses(tmp_path: Path, spoil: Callable[[SrProject], None], mess
     assert not (made.folder / "sr.json").exists()
 
 
+def test_a_job_does_not_go_on_where_another_device_began(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    made.allocate()
+    two_devices(made)
+    records = (made.allocation.parent / read_json(made.allocation)["records"]).resolve()
+    (records / "0_0_0.json").unlink()
+    with pytest.raises(ValueError, match=r"shard 0_0_1 of .* was computed on cuda, others would be on cpu"):
+        made.job("1-of-2")
+
+
 def test_stitch_needs_every_job(tmp_path: Path) -> None:
     made = project(tmp_path)
     made.allocate()

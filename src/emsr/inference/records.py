@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,17 @@ class Records:
         expected = self._expected(index)
         same = isinstance(record, dict) and all(record.get(key) == value for key, value in expected.items())
         return record if same and "sha256" in record and self._has_voxels(index) else None
+
+    def refuse_mixture(self, indices: Iterable[Triple], device: str) -> None:
+        """Raise ValueError if a record that holds was made on another kind of device than `device`."""
+        for index in indices:
+            record = self.holding(index)
+            if record and record.get("device") != device:
+                name = f"{shard_name(index)} of {self.array.name}"
+                raise ValueError(
+                    f"shard {name} was computed on {record.get('device')}, others would be on {device} and differ in "
+                    "voxels: set superresolve.device to one of them"
+                )
 
     def begin(self, index: Triple) -> None:
         """Before a shard is written: an older record no longer holds, whatever happens next."""

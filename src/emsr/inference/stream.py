@@ -32,7 +32,9 @@ class Network:
         """`precision` is "float32" or "bfloat16" (autocast)."""
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision {precision!r} is unknown: use float32 or bfloat16")
+        # channels last is a fifth faster on a CPU; whatever the format, it must be one, because it changes float bits
         self._module: Any = module.eval().to(device)
+        self._module.to(memory_format=torch.channels_last)
         self._device = torch.device(device)
         self._half = precision == "bfloat16"
         self._streams = hasattr(module, "section") and hasattr(module, "centre")
@@ -43,6 +45,7 @@ class Network:
         """What depends on one section alone; `lr` is uint8 (y, x), seen by the network as [0, 1]."""
         with self._running():
             image = torch.from_numpy(np.ascontiguousarray(lr)).to(self._device).float().div_(255)[None, None]
+            image = image.contiguous(memory_format=torch.channels_last)
             return tuple(self._module.section(image)) if self._streams else (image,)
 
     def centre(self, states: Sequence[State]) -> np.ndarray:

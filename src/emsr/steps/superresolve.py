@@ -82,8 +82,9 @@ def superresolve(settings: dict, allocate: Path, job: str, out: Path, *, workers
     mine = [index for box in plan.jobs(records.grid, n)[number] for index in box.indices()]
     todo = [index for index in mine if records.holding(index) is None]
     stats = _Stats(out.with_suffix(".stats.json"), job, mine, todo)
+    log.info("job %s: %d shards to compute, %d have records", job, len(todo), len(mine) - len(todo))
     if todo:
-        stats.add(_compute(allocate, allocated, records, todo, workers))
+        stats.add(_compute(allocate, allocated, records, mine, workers))
     _write_mark(out, job, allocated, records, mine)
     stats.add({"state": "finished", "seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": _peak_rss_mb()})
 
@@ -123,9 +124,9 @@ class _Stats:
 
 
 def _compute(
-    allocate: Path, allocated: Mapping[str, Any], records: Records, todo: list[Triple], workers: int
+    allocate: Path, allocated: Mapping[str, Any], records: Records, mine: list[Triple], workers: int
 ) -> dict[str, Any]:
-    """Compute, write and record shards, each as soon as it is whole."""
+    """Compute, write and record those of a job's shards that lack a record, each as soon as it is whole."""
     import torch
 
     from emsr.inference.run import choose_device, count_windows, run
@@ -136,10 +137,12 @@ def _compute(
     from emsr.stores.zarr import open_array, write_box
 
     device, made = choose_device(allocated["device"]), plan.read_plan(allocated)
+    records.refuse_mixture(mine, device)
     card, lr = ((allocate.parent / path).resolve() for path in (allocated["card"], allocated["lr"]["array"]))
     network = Network(checkpoint.load(card, device), device, allocated["precision"])
     source = open_array(lr, cache_bytes=CACHE_BYTES)
     target = open_array(records.array, write=True)
+    todo = [index for index in mine if records.holding(index) is None]
     windows, voxels = count_windows(made, todo, workers), 0
     with progress(windows, "super-resolving", "windows") as shown:
         for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown):
@@ -178,8 +181,10 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     proof.check_voxels(records, shards, surveyed, found)
     pyramid(records.array, workers)
     made = plan.read_plan(allocated)
+    statement = proof.statement(made, surveyed, shards)
+    log.info("%d shards are whole, seams %s", len(shards), statement["seams"])
     link(records.array, out.with_suffix(".zarr"))
-    _write_card(out, allocated, proof.statement(made, surveyed, shards))
+    _write_card(out, allocated, statement)
     relative = [os.path.relpath(mark, allocate.parent) for mark in marks]
     durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": relative})
     stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": _peak_rss_mb()}
