@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emsr.geometry import Box, ShardGrid
-from emsr.plan import Plan, check_window, inputs_sha256, jobs, neighbour_table, parse_job, proved, settings_sha256
+from emsr.plan import (
+    Plan,
+    all_marks,
+    check_window,
+    inputs_sha256,
+    jobs,
+    neighbour_table,
+    parse_job,
+    proved,
+    settings_sha256,
+)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +137,19 @@ def test_jobs_measure_sides_in_voxels() -> None:
 def test_a_job_that_is_none_is_refused(job: str) -> None:
     with pytest.raises(ValueError, match="is not I-of-N"):
         parse_job(job)
+
+
+@pytest.mark.parametrize(
+    ("given", "marks", "reason"),
+    [
+        (["1-of-1"], ["1-of-1"], "one job"),
+        (["2-of-3"], ["1-of-3", "2-of-3", "3-of-3"], "one mark stands for its set"),
+        (["2-of-3", "1-of-3"], ["2-of-3", "1-of-3"], "several stand for themselves"),
+    ],
+)
+def test_marks(given: list[str], marks: list[str], reason: str) -> None:
+    folder = Path("jobs")
+    assert all_marks([folder / f"{job}.json" for job in given]) == [folder / f"{job}.json" for job in marks], reason
 
 
 def test_a_job_counts_from_one() -> None:

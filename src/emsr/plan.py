@@ -136,6 +136,17 @@ def parse_job(job: str) -> tuple[int, int]:
     return int(match[1]) - 1, int(match[2])
 
 
+def all_marks(marks: Sequence[Path]) -> list[Path]:
+    """Marks of all jobs: those given, or, given a single one such as 1-of-900.json, all that belong with it.
+
+    A command line holds at most 128 KiB, which is fewer than 2,000 long paths.
+    """
+    if len(marks) != 1:
+        return list(marks)
+    _, n = parse_job(marks[0].stem)
+    return [marks[0].with_name(f"{number}-of-{n}.json") for number in range(1, n + 1)]
+
+
 def jobs(grid: ShardGrid, n: int) -> tuple[tuple[Box, ...], ...]:
     """The shards of each of `n` jobs: boxes of shard numbers, one shard deep in z, each shard in exactly one job.
 

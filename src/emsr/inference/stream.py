@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,8 +33,7 @@ class Network:
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision {precision!r} is unknown: use float32 or bfloat16")
         # channels last is a fifth faster on a CPU; whatever the format, it must be one, because it changes float bits
-        self._module: Any = module.eval().to(device)
-        self._module.to(memory_format=torch.channels_last)
+        self._module: Any = cast(Any, module.eval()).to(device, memory_format=torch.channels_last)
         self._device = torch.device(device)
         self._half = precision == "bfloat16"
         self._streams = hasattr(module, "section") and hasattr(module, "centre")

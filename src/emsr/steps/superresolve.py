@@ -160,8 +160,8 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
 
     Reads all voxels once, a row of shards at a time. `out` is the image card of the result with its root hash, which
     depends neither on shards nor on jobs; beside it a link `sr.zarr` to the array. `proof.json` beside `allocate` says
-    which marks this was made from. Raises ValueError for a shard that is lacking or not the recorded one, and for
-    shards of different settings or devices.
+    which marks this was made from; a single mark of several stands for all of them. Raises ValueError for a shard that
+    is lacking or not the recorded one, and for shards of different settings or devices.
     """
     from emsr.inference import proof
     from emsr.inference.records import Records
@@ -172,6 +172,7 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     from emsr.stores.zarr import open_array
 
     clock = time.perf_counter()
+    marks = plan.all_marks(marks)
     allocated, found = _allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
     records = Records(allocate, allocated, proof.one_settings(found, allocated))
     shards = proof.whole(records, found)
