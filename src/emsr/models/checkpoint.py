@@ -69,7 +69,7 @@ def load_state(path: Path, card: Mapping[str, Any] | None = None) -> dict[str, T
             f"{weights} has sha256 {found[:12]}, its card says {stated[:12]}: restore the file or the card"
         )
     try:
-        return dict(from_bytes(content))
+        return dict(sorted(from_bytes(content).items()))
     except SafetensorError as error:
         raise ValueError(f"{weights} is not safetensors ({error}): train or import the weights again") from None
 

@@ -14,6 +14,7 @@ from emsr.layers.blocks import conv, leaky, resize, trunk
 from emsr.layers.flow import SpyNet
 from emsr.layers.prior import PriorFusion, Pyramid
 from emsr.models import indexer, vqgan
+from emsr.models.checkpoint import fill
 from emsr.models.gpemsr_recipe import RECIPES, stages
 from emsr.models.reference import Reference, References
 
@@ -183,13 +184,14 @@ class Gpemsr(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def adopt(self, stage: str, state: Mapping[str, Tensor]) -> None:
-        """Take the weights of a trained earlier stage: flow, codebook or indexer."""
+        """Take the weights of a trained earlier stage: flow, codebook or indexer; ValueError where they do not fit.
+
+        A twin without prior needs flow alone and leaves the others.
+        """
         if stage == "flow":
-            self.flow.load_state_dict(dict(state))
-        elif self.reference is not None and stage == "codebook":
-            self.reference.adopt_codebook(state)
-        elif self.reference is not None and stage == "indexer":
-            self.reference.indexer.load_state_dict(dict(state))
+            fill(self.flow, state, "stage flow")
+        elif self.reference is not None:
+            self.reference.adopt(stage, state)
 
     def forward(self, lr: Tensor, references: References | None = None) -> Tensor:
         """(batch, sections, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x) of the centre, not clamped.

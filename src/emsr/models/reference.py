@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from emsr.layers.blocks import resize
 from emsr.layers.codebook import Codebook
 from emsr.layers.features import Vgg19, patch_cosine
+from emsr.models.checkpoint import fill
 from emsr.models.indexer import Indexer
 from emsr.models.vqgan import Decoder, first_block
 
@@ -56,12 +57,18 @@ class Reference(nn.Module):
         similarity = [patch_cosine(self.look(own), self.look(enlarged), self.stride) for own, enlarged in pairs]
         return References(features[::-1][:levels], image, logits, torch.cat(similarity))
 
-    def adopt_codebook(self, state: Mapping[str, Tensor]) -> None:
-        """Take decoder, entries and (where they are compared) encoder features from a trained stage ``codebook``."""
-        self.decoder.load_state_dict(part(state, "decoder."))
-        self.codebook.load_state_dict({"entries": state["codebook.entries"]})
-        if not isinstance(self.look, Vgg19):
-            self.look.load_state_dict(part(state, "encoder.first."))
+    def adopt(self, stage: str, state: Mapping[str, Tensor]) -> None:
+        """Take the indexer, or from stage ``codebook`` decoder, entries and the encoder features that are compared."""
+        if stage == "indexer":
+            fill(self.indexer, state, "stage indexer")
+        elif stage == "codebook":
+            fill(self.decoder, part(state, "decoder."), "stage codebook, decoder")
+            entries = {name: tensor for name, tensor in part(state, "codebook.").items() if name == "entries"}
+            fill(self.codebook, entries, "stage codebook, entries")
+            if not isinstance(self.look, Vgg19):
+                fill(self.look, part(state, "encoder.first."), "stage codebook, encoder")
+        else:
+            raise ValueError(f"stage {stage!r} has no part in the prior: use codebook or indexer")
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

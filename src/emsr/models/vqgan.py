@@ -154,7 +154,7 @@ def _tail(options: Options, norm: Norm) -> nn.Sequential:
 
 
 class Discriminator(nn.Module):
-    """PatchGAN of 4x4 kernels without padding (spec A.5); sides of at least 46 pixels for four widths."""
+    """PatchGAN of 4x4 kernels without padding (spec A.5); sides of at least 70 pixels for four widths."""
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
