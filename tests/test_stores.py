@@ -16,7 +16,7 @@ from emsr.durable import read_json, write_json
 from emsr.geometry import Box
 from emsr.stores import open_source
 from emsr.stores.card import read_card, root_sha256, write_card
-from emsr.stores.ome import Layout, level_count, parse_multiscale
+from emsr.stores.ome import Layout, bounded_shard, level_count, parse_multiscale
 from emsr.stores.pyramid import halve, pyramid
 from emsr.stores.sections import section_sha256
 from emsr.stores.shards import each, keep_or_write, read_box, shard_boxes
@@ -238,6 +238,19 @@ def test_an_exception_in_a_task_is_raised():
 @pytest.mark.parametrize(("shape", "count"), [((9, 256, 200), 1), ((9, 257, 3), 2), ((9, 10, 4096), 5)])
 def test_level_count(shape, count):
     assert level_count(shape) == count
+
+
+SHARDS = [
+    ((32, 1024, 1024), (16, 128, 128), "uint8", (32, 1024, 1024), "32 MiB of grey levels"),
+    ((32, 1024, 1024), (16, 128, 128), "uint64", (32, 512, 512), "256 MiB of ids"),
+    ((32, 256, 4096), (16, 128, 128), "uint64", (32, 256, 1024), "the longer side is halved"),
+    ((64, 384, 384), (16, 128, 128), "uint64", (64, 384, 384), "three chunks have no half"),
+]
+
+
+@pytest.mark.parametrize(("shard", "chunk", "dtype", "expected", "why"), SHARDS, ids=[why for *_, why in SHARDS])
+def test_large_shards_of_ids_are_halved(shard, chunk, dtype, expected, why):
+    assert bounded_shard(shard, chunk, dtype) == expected
 
 
 def test_coarser_layout_keeps_the_tissue_where_it_is():

@@ -130,13 +130,14 @@ def _admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
 def _layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
     """How an array lies on disk; `image` has the keys shape, dtype, voxel_size_nm, translation_nm of a card."""
     from emsr.geometry import triple
-    from emsr.stores.ome import Layout, level_count
+    from emsr.stores.ome import Layout, bounded_shard, level_count
 
+    chunk = triple(settings["chunk"])
     return Layout(
         shape=triple(image["shape"]),
         dtype=image["dtype"],
-        shard=triple(settings["shard"]),
-        chunk=triple(settings["chunk"]),
+        shard=bounded_shard(triple(settings["shard"]), chunk, image["dtype"]),
+        chunk=chunk,
         voxel_size_nm=image["voxel_size_nm"],
         translation_nm=image["translation_nm"],
         levels=level_count(image["shape"]),
@@ -182,6 +183,8 @@ def _degrade_shard(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, ker
 
 def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> np.ndarray:
     """Coarse voxels of `box`, from fine ones of the box grown by as many whole coarse voxels as the kernel reaches."""
+    import numpy as np
+
     from emsr import degradation
     from emsr.geometry import Box, triple
     from emsr.stores.shards import read_box
@@ -190,9 +193,9 @@ def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kerne
     (z, y, x), (end, bottom, right) = box.start, box.stop
     grown = Box((z, max(0, y - halo), max(0, x - halo)), (end, bottom + halo, right + halo))
     grown = grown.intersect(Box((0, 0, 0), triple(list(coarse.shape))))
-    degraded = degradation.degrade(read_box(fine, grown.scaled(scale)), scale, kernel)
-    inner = box.shifted(triple([-start for start in grown.start]))
-    return degraded[inner.slices]
+    inner = box.shifted(triple([-start for start in grown.start])).slices[1:]
+    sections = read_box(fine, grown.scaled(scale))
+    return np.stack([degradation.degrade(section, scale, kernel)[inner] for section in sections])
 
 
 def _finish(out: Path, layout: Layout, card: dict[str, Any], workers: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from emsr.stores.source import Triple, nanometres
 
 AXES = ("z", "y", "x")
+MOST_SHARD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,22 @@ class Layout:
             translation_nm=(tz, ty + vy * (scale - 1) / 2, tx + vx * (scale - 1) / 2),
             levels=level_count(shape),
         )
+
+
+def bounded_shard(shard: Triple[int], chunk: Triple[int], dtype: str) -> Triple[int]:
+    """The shard, halved in y and x while it holds more than 64 MiB and its halves are whole chunks.
+
+    Work on shards holds about sixteen of them a worker, and ids have eight times the bytes of grey levels.
+    """
+    (z, y, x), itemsize = shard, int(dtype.lstrip("uintflo")) // 8
+    while z * y * x * itemsize > MOST_SHARD_BYTES:
+        if y >= x and y % (2 * chunk[1]) == 0:
+            y //= 2
+        elif x % (2 * chunk[2]) == 0:
+            x //= 2
+        else:
+            break
+    return z, y, x
 
 
 def level_count(shape: Sequence[int], largest: int = 256) -> int:
