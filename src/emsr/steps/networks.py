@@ -1,0 +1,100 @@
+"""The networks that a training stage begins with: its own, frozen earlier ones, and what compares images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from emsr.models.stage import Stage
+
+
+def begin(settings: Mapping[str, Any], card: Mapping[str, Any], options: Any, stage: Stage) -> nn.Module:
+    """The network of `stage`, drawn from the seed, with the frozen parts and starting weights that `settings` name.
+
+    `card` says which network it is; `options` are the model's. Raises one-line errors for weights that do not fit.
+    """
+    import torch
+
+    from emsr.models import checkpoint, published
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings["seed"])
+        network: Any = checkpoint.network(card)
+    if stage.objective == "fusion":
+        for earlier, path in settings["cards"].items():
+            network.adopt(earlier, _state(Path(path), earlier, None))
+        if options.reference and options.mask_features == "vgg":
+            network.reference.look.load_state_dict(_vgg(settings, "relu1_2", normalise=False))
+    if stage.objective == "flow" and settings["spynet"]:
+        network.load_state_dict(published.spynet_state(Path(settings["spynet"]["path"]), options))
+    if settings["init_from"]:
+        path = Path(settings["init_from"]["path"])
+        scale = None if stage.objective in ("flow", "codebook") else settings["scale"]
+        checkpoint.fill(network, _state(path, stage.name, scale), str(path))
+    return network
+
+
+def _state(path: Path, stage: str, scale: int | None) -> dict[str, Tensor]:
+    """Tensors of the weights at `path`, which must be of `stage` and, unless None, of `scale`."""
+    from emsr.models import checkpoint
+
+    card = checkpoint.load_card(path)
+    checkpoint.expect(card, path, stage, scale)
+    return checkpoint.load_state(path, card)
+
+
+def _vgg(settings: Mapping[str, Any], layer: Any, normalise: bool) -> dict[str, Tensor]:
+    from emsr.models import published
+
+    if not settings["perceptual"]:
+        raise ValueError("option mask_features is vgg, but perceptual names no VGG19 weights: name them or set encoder")
+    return published.vgg_state(Path(settings["perceptual"]["path"]), layer, normalise)
+
+
+def beside(settings: Mapping[str, Any], options: Any, stage: Stage) -> dict[str, nn.Module]:
+    """Networks beside the trained one, by name: frozen earlier stages, a discriminator."""
+    import torch
+
+    from emsr.models import checkpoint, vqgan
+
+    cards = settings["cards"].items() if stage.objective in ("indexer", "fusion") else ()
+    networks: dict[str, nn.Module] = {earlier: checkpoint.load(Path(path), stage=earlier) for earlier, path in cards}
+    if stage.adversarial_weight:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings["seed"] + 1)
+            networks["discriminator"] = vqgan.Discriminator(options.discriminator_channels)
+    return networks
+
+
+def perceptual(settings: Mapping[str, Any], encoder: Any) -> Callable[[Tensor], Tensor]:
+    """Features of the contextual loss (spec C.9): VGG19 relu3_4 by path, else the codebook's encoder at a quarter."""
+    from functools import partial
+
+    from emsr.layers.features import Vgg19
+
+    if not settings["perceptual"]:
+        return partial(encoder.features, stride=4)
+    vgg = Vgg19("relu3_4", normalise=True)
+    vgg.load_state_dict(_vgg(settings, "relu3_4", normalise=True))
+    return vgg.eval().requires_grad_(False)
+
+
+def cost(network: nn.Module, card: Mapping[str, Any]) -> dict[str, int]:
+    """Parameters and, of a whole network, floating-point operations of one window (counted, not run)."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    found = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+    if not hasattr(network, "centre"):
+        return found
+    counter = FlopCounterMode(display=False)
+    with FakeTensorMode(allow_non_fake_inputs=True), counter, torch.no_grad():
+        network.to("cpu").eval()(torch.zeros(1, card["sections"], 1, card["window"], card["window"]))
+    return {**found, "flops_per_window": counter.get_total_flops()}

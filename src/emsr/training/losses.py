@@ -1,0 +1,78 @@
+"""Losses and scores of training as pure functions: tensors in, a scalar tensor out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+EPSILON = 1e-5
+
+
+def codebook_loss(latent: Tensor, quantised: Tensor, commitment: float = 1.0) -> Tensor:
+    """mean|z_q - sg(z)|^2 + commitment * mean|sg(z_q) - z|^2 over all elements (spec A.3; van den Oord 2017, eq. 3).
+
+    ``latent`` z and ``quantised`` z_q have one shape. With a commitment of 1 the value is twice the mean squared error.
+    """
+    return functional.mse_loss(latent, quantised.detach()) + commitment * functional.mse_loss(
+        quantised, latent.detach()
+    )
+
+
+def commitment_loss(latent: Tensor, quantised: Tensor) -> Tensor:
+    """mean|z - sg(z_q)|^2: pulls latents to their entries when the entries follow as moving averages."""
+    return functional.mse_loss(latent, quantised.detach())
+
+
+def wasserstein_generator(fake_logits: Tensor) -> Tensor:
+    """-mean D(fake) (spec A.6)."""
+    return -fake_logits.mean()
+
+
+def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """0.5 * (mean D(fake) - mean D(real)), without hinge or clipping (spec A.6)."""
+    return 0.5 * (fake_logits.mean() - real_logits.mean())
+
+
+def gradient_penalty(real: Tensor, real_logits: Tensor) -> Tensor:
+    """R1: mean over the batch of the sum of |dD(x)/dx|^2 (Mescheder 2018, eq. 9; spec A.6).
+
+    ``real`` (batch, ...) must require gradients and ``real_logits`` be computed from it.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
+def contextual_loss(x: Tensor, y: Tensor, bandwidth: float = 0.5) -> Tensor:
+    """How badly the features ``x`` are covered by the features ``y``, wherever they lie (spec C.9; Mechrez 2018).
+
+    ``x`` and ``y`` (batch, channels, y, x) with as many positions each. Features are centred by the mean of ``y`` over
+    batch and space; the distance is cosine. Memory grows with the square of the number of positions.
+    """
+    centre = y.mean(dim=(0, 2, 3), keepdim=True)
+    x_unit = functional.normalize(x - centre, dim=1).flatten(2)  # (b, c, n)
+    y_unit = functional.normalize(y - centre, dim=1).flatten(2)  # (b, c, m)
+    distance = (1 - x_unit.transpose(1, 2) @ y_unit).clamp(min=0)  # (b, n, m)
+    relative = distance / (distance.amin(dim=2, keepdim=True) + EPSILON)
+    weight = torch.exp((1 - relative) / bandwidth)
+    similarity = weight / (weight.sum(dim=2, keepdim=True) + EPSILON)
+    best, where = similarity.max(dim=1)  # (b, m): the x nearest to each y
+    share = torch.exp((1 - distance.gather(1, where.unsqueeze(1)).squeeze(1)) / bandwidth)
+    return -torch.log((best * share).sum(1) / share.sum(1) + EPSILON).mean()
+
+
+def endpoint_error(flow: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
+    """Mean length of the difference of two flows (batch, 2, y, x) where ``inside`` (batch, 1, y, x) is 1, in pixels."""
+    length = (flow - truth).square().sum(1, keepdim=True).add(1e-12).sqrt()
+    return (length * inside).sum() / inside.sum().clamp(min=1)
+
+
+def eight_bits(image: Tensor) -> Tensor:
+    """An image in [0, 1] as the whole numbers 0 to 255 that it is written as, in float32."""
+    return (image.float().clamp(0, 1) * 255).round()
+
+
+def entropy(counts: Tensor) -> float:
+    """Entropy in nat of a histogram ``counts`` (n,); the perplexity is its exponential."""
+    share = counts.double() / counts.sum().clamp(min=1)
+    return float(-(share * share.clamp(min=1e-30).log()).sum().item())

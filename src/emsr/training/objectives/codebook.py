@@ -1,0 +1,138 @@
+"""Stage one: reconstruct hr sections through a codebook whose entries stay alive (spec A.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emsr.layers.codebook import usage
+from emsr.training import losses
+from emsr.training.data import Batch, Patches, Request
+from emsr.training.loop import Losses, Turn
+from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, compare, grey, means, unit
+
+
+def make(context: Context) -> Codebook:
+    """The objective of ``context``, whose network is a ``models.vqgan.Vqgan``."""
+    return Codebook(context)
+
+
+class Codebook:
+    """Trains encoder, decoder and codebook, and a discriminator where the recipe wants one."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.stage = context, context.stage
+        self.network: Any = context.network
+        self.discriminator = _discriminator(context)
+        self.request = Request(self.stage.patch, 1, self.stage.batch, lr=False, augment=self.stage.augment)
+        self.patches = context.patches(self.request, "training")
+        self.seen: tuple[Tensor, Tensor] | None = None
+        self._validation: list[Batch] | None = None
+
+    def state(self) -> nn.Module:
+        parts = {"network": self.network}
+        return nn.ModuleDict(parts | ({"discriminator": self.discriminator} if self.discriminator else {}))
+
+    def turns(self) -> Sequence[Turn]:
+        generator = Turn(self.network, self.generator_losses)
+        if self.discriminator is None:
+            return (generator,)
+        return generator, Turn(self.discriminator, self.discriminator_losses, self.stage.adversarial_from)
+
+    def batch(self, step: int) -> Batch:
+        return self.patches.batch(step)
+
+    def generator_losses(self, batch: Batch, step: int) -> Losses:
+        stage, image = self.stage, unit(batch.hr, self.context.device)
+        quantise = step >= self.first_quantised
+        if quantise and step == self.first_quantised and stage.kmeans_vectors:
+            self.initialise(step)
+        made = self.network(image, stage.commitment, quantise)
+        self.seen = (made.latents.detach(), made.indices) if quantise else None
+        self.made = made.image.detach()
+        difference = (made.image.float() - image).abs().mean()
+        named = {"image": difference, "quantisation": made.loss}
+        total = stage.image_weight * difference + stage.codebook_weight * made.loss
+        if self.discriminator is not None and step >= stage.adversarial_from:
+            named["generator"] = self._fool(made.image)
+            total = total + stage.adversarial_weight * named["generator"]
+        return {"loss": total, **named}
+
+    def _fool(self, image: Tensor) -> Tensor:
+        """The generator's adversarial loss; the discriminator's weights take no gradient from it."""
+        assert self.discriminator is not None
+        self.discriminator.requires_grad_(False)
+        logits = self.discriminator(image)
+        self.discriminator.requires_grad_(True)
+        return losses.wasserstein_generator(logits.float())
+
+    def discriminator_losses(self, batch: Batch, step: int) -> Losses:
+        assert self.discriminator is not None
+        stage, real = self.stage, unit(batch.hr, self.context.device)
+        penalised = stage.penalty_weight > 0 and step % stage.penalty_every == 0
+        real_logits = self.discriminator(real.requires_grad_(penalised))
+        critic = losses.wasserstein_discriminator(real_logits.float(), self.discriminator(self.made).float())
+        if not penalised:
+            return {"critic": critic, "loss": critic}
+        penalty = losses.gradient_penalty(real, real_logits)
+        return {"critic": critic, "loss": critic + stage.penalty_weight / 2 * stage.penalty_every * penalty}
+
+    def after(self, step: int) -> None:
+        """Entries follow the latents that chose them; those long unused start anew from latents of this step."""
+        stage = self.stage
+        if self.seen is None or not stage.entries_decay:
+            return
+        latents, indices = self.seen
+        self.network.codebook.update(latents, indices, stage.entries_decay)
+        if stage.restart_after and step < stage.restart_until * stage.steps:
+            self.network.codebook.restart(latents, stage.restart_after, self._random(step))
+
+    @property
+    def first_quantised(self) -> int:
+        return round(self.stage.unquantised * self.stage.steps)
+
+    @torch.no_grad()
+    def initialise(self, step: int) -> None:
+        """Entries by k-means over latents of fresh patches."""
+        patches = self.context.patches(self.request, "training")
+        extra = Patches(patches.series, self.request, self.context.seed, f"{self.stage.name} k-means")
+        vectors: list[Tensor] = []
+        while sum(map(len, vectors)) < self.stage.kmeans_vectors:
+            latents = self.network.encoder(unit(extra.batch(len(vectors)).hr, self.context.device))
+            vectors.append(latents.float().permute(0, 2, 3, 1).flatten(0, 2))
+        self.network.codebook.initialise(torch.cat(vectors)[: self.stage.kmeans_vectors], self._random(step))
+
+    def _random(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.context.seed * 1_000_003 + step)
+
+    def validate(self, network: Any) -> dict[str, float]:
+        """PSNR of the reconstruction, entries used, perplexity; nothing counts before the entries do."""
+        if self._validation is None:
+            self._validation = self.context.fixed(self.request, VALIDATION_PATCHES)
+        return self.figures(network, self._validation)
+
+    def health(self, network: Any) -> dict[str, float]:
+        """The same on more patches."""
+        return self.figures(network, self.context.fixed(self.request, HEALTH_PATCHES))
+
+    def figures(self, network: Any, batches: Sequence[Batch]) -> dict[str, float]:
+        rows, counts = [], torch.zeros(len(network.codebook.entries), dtype=torch.int64)
+        for batch in batches:
+            made = network(unit(batch.hr, self.context.device))
+            assert batch.hr is not None
+            rows.append(compare(self.context.measures, batch.hr[:, 0], grey(made.image)))
+            counts += torch.bincount(made.indices.flatten().cpu(), minlength=len(counts))
+        used, perplexity = usage(counts)
+        found = means(rows)
+        codes = {"entries": len(counts), "entries_used": used, "perplexity": perplexity, "positions": int(counts.sum())}
+        return {**found, **codes, "unigram_entropy": losses.entropy(counts), "score": found["psnr"]}
+
+
+def _discriminator(context: Context) -> nn.Module | None:
+    """The discriminator of a recipe that reaches it, or None."""
+    if not context.stage.adversarial_weight or context.stage.adversarial_from >= context.stage.steps:
+        return None
+    return context.parts["discriminator"]

@@ -1,0 +1,97 @@
+"""Flow between sections, learned from synthetic warps of real ones, because no true flow exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emsr.layers.blocks import resize
+from emsr.layers.flow import warp
+from emsr.training import losses, warps
+from emsr.training.data import Batch, Request, Series, generator
+from emsr.training.loop import Losses, Turn
+from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, unit
+
+
+class Pair(NamedTuple):
+    """``moved`` at p shows what ``fixed`` shows at p + truth(p), lr pixels; ``inside`` is 1 where that is in it."""
+
+    moved: Tensor
+    fixed: Tensor
+    truth: Tensor
+    inside: Tensor
+
+
+def make(context: Context) -> Flow:
+    """The objective of ``context``, whose network is a ``layers.flow.SpyNet``."""
+    return Flow(context)
+
+
+class Flow:
+    """Trains the flow network on shift, rotation, smooth deformation and contrast change of lr sections."""
+
+    def __init__(self, context: Context) -> None:
+        alone = replace(context, training=_alone(context.training), validation=_alone(context.validation))
+        self.context, self.stage, self.network = alone, context.stage, context.network
+        self.request = Request(self.stage.patch, 1, self.stage.batch, hr=False, augment=self.stage.augment)
+        self.patches = alone.patches(self.request, "training")
+
+    def state(self) -> nn.Module:
+        return nn.ModuleDict({"network": self.network})
+
+    def turns(self) -> Sequence[Turn]:
+        return (Turn(self.network, self.losses),)
+
+    def batch(self, step: int) -> Batch:
+        return self.patches.batch(step)
+
+    def losses(self, batch: Batch, step: int) -> Losses:
+        pair = self.pair(batch, generator(self.context.seed, "flow warps", step))
+        return {"loss": losses.endpoint_error(self.flow(self.network, pair), pair.truth, pair.inside)}
+
+    def after(self, step: int) -> None:
+        """Nothing follows a step."""
+
+    def pair(self, batch: Batch, draw: np.random.Generator) -> Pair:
+        """Two images of each patch, displaced against each other."""
+        stage, device = self.stage, self.context.device
+        assert batch.lr is not None
+        field = [warps.displacement(draw, stage.patch, stage.displacement, stage.rotation) for _ in batch.lr]
+        truth = torch.from_numpy(np.stack(field)).to(device)
+        section = unit(batch.lr[:, 0], device)
+        images = [image.cpu().numpy() for image in (warp(section, truth), section)]
+        moved, fixed = (torch.from_numpy(warps.recontrast(i, draw, stage.contrast)).to(device) for i in images)
+        return Pair(moved, fixed, truth, warps.inside(truth))
+
+    def flow(self, network: Any, pair: Pair) -> Tensor:
+        """The network's flow in lr pixels on the lr grid."""
+        scale = self.context.flow_scale
+        flow: Tensor = network(resize(pair.moved, scale), resize(pair.fixed, scale))
+        return resize(flow, 1 / scale) / scale
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Endpoint error in lr pixels (its negative is the score) beside that of no flow at all."""
+        return self.figures(network, VALIDATION_PATCHES)
+
+    def health(self, network: nn.Module) -> dict[str, float]:
+        """The same on more patches."""
+        return self.figures(network, HEALTH_PATCHES)
+
+    def figures(self, network: nn.Module, patches: int) -> dict[str, float]:
+        errors, still = [], []
+        for number, batch in enumerate(self.context.fixed(self.request, patches)):
+            pair = self.pair(batch, generator(self.context.seed, "flow validation", number))
+            errors.append(float(losses.endpoint_error(self.flow(network, pair), pair.truth, pair.inside)))
+            still.append(float(losses.endpoint_error(torch.zeros_like(pair.truth), pair.truth, pair.inside)))
+        error = float(np.mean(errors))
+        return {"endpoint_error": error, "endpoint_error_without_flow": float(np.mean(still)), "score": -error}
+
+
+def _alone(series: Sequence[Series]) -> tuple[Series, ...]:
+    """The same centres without neighbours."""
+    return tuple(replace(one, table=tuple((one.centre(row),) for row in range(len(one.table)))) for one in series)

@@ -1,0 +1,83 @@
+"""Any super-resolver: the mean absolute difference between its image and hr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from emsr.training.data import Batch, Request
+from emsr.training.loop import Losses, Turn
+from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, compare, grey, means, unit
+
+
+def make(context: Context) -> Image:
+    """The objective of ``context``, whose network maps lr (batch, sections, 1, y, x) to sr (batch, 1, s*y, s*x)."""
+    return Image(context)
+
+
+class Image:
+    """Trains all of the network that is not frozen."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.stage, self.network = context, context.stage, context.network
+        self.request = Request(self.stage.patch, context.scale, self.stage.batch, augment=self.stage.augment)
+        self.patches = context.patches(self.request, "training")
+        self._validation: list[Batch] | None = None
+
+    def state(self) -> nn.Module:
+        return nn.ModuleDict({"network": self.network})
+
+    def turns(self) -> Sequence[Turn]:
+        return (Turn(self.network, self.losses),)
+
+    def batch(self, step: int) -> Batch:
+        return self.patches.batch(step)
+
+    def losses(self, batch: Batch, step: int) -> Losses:
+        sr = self.network(unit(batch.lr, self.context.device))
+        difference = (sr.float() - unit(batch.hr, self.context.device)).abs().mean()
+        return {"loss": difference}
+
+    def after(self, step: int) -> None:
+        """Nothing follows a step."""
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """PSNR (the score) and SSIM against hr."""
+        if self._validation is None:
+            self._validation = self.context.fixed(self.request, VALIDATION_PATCHES)
+        return score(self.context, network, self._validation)
+
+    def health(self, network: nn.Module) -> dict[str, float]:
+        """The same on more patches, beside bicubic."""
+        return health(self.context, network, self.request)
+
+
+def score(context: Context, network: Any, batches: Sequence[Batch]) -> dict[str, float]:
+    """Mean measures of sr against hr over patches."""
+    rows = [compare(context.measures, _hr(batch), grey(network(unit(batch.lr, context.device)))) for batch in batches]
+    found = means(rows)
+    return {**found, "score": found["psnr"]}
+
+
+def health(context: Context, network: Any, request: Request) -> dict[str, float]:
+    """Mean measures of sr and of bicubic (names with the prefix ``bicubic_``) over many patches."""
+    batches = context.fixed(request, HEALTH_PATCHES)
+    found = score(context, network, batches)
+    assert context.enlarge is not None
+    floor = means(
+        compare(context.measures, _hr(batch), context.enlarge(_centre(batch), context.scale)) for batch in batches
+    )
+    return {**found, **{f"bicubic_{name}": value for name, value in floor.items()}}
+
+
+def _hr(batch: Batch) -> np.ndarray[Any, Any]:
+    assert batch.hr is not None
+    return batch.hr[:, 0]
+
+
+def _centre(batch: Batch) -> np.ndarray[Any, Any]:
+    assert batch.lr is not None
+    return batch.lr[:, batch.lr.shape[1] // 2, 0]

@@ -1,0 +1,82 @@
+"""Losses against their formulas, and the contextual loss against the golden of the published code."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emsr.training import losses
+
+
+def test_contextual_loss_equals_the_golden(shared: Path) -> None:
+    golden = np.load(shared / "golden" / "contextual.npz")
+    value = losses.contextual_loss(torch.from_numpy(golden["x"]), torch.from_numpy(golden["y"]))
+    assert value.item() == pytest.approx(float(golden["loss"]), abs=2e-5)
+
+
+def naive_contextual(x: np.ndarray, y: np.ndarray, bandwidth: float) -> float:
+    """The formula of spec C.9 with loops over positions."""
+    mean = y.mean(axis=(0, 2, 3))
+    total = 0.0
+    for b in range(len(x)):
+        a = [v - mean for v in x[b].reshape(x.shape[1], -1).T]
+        c = [v - mean for v in y[b].reshape(y.shape[1], -1).T]
+        d = np.array([[max(0.0, 1 - p @ q / np.linalg.norm(p) / np.linalg.norm(q)) for q in c] for p in a])
+        w = np.exp((1 - d / (d.min(axis=1, keepdims=True) + 1e-5)) / bandwidth)
+        s = w / (w.sum(axis=1, keepdims=True) + 1e-5)
+        share = np.exp((1 - d[s.argmax(axis=0), np.arange(d.shape[1])]) / bandwidth)
+        total += -math.log((s.max(axis=0) * share).sum() / share.sum() + 1e-5)
+    return total / len(x)
+
+
+def test_contextual_loss_equals_loops() -> None:
+    draw = np.random.default_rng(0)
+    x, y = draw.standard_normal((2, 2, 6, 4, 5))
+    value = losses.contextual_loss(torch.from_numpy(x), torch.from_numpy(y))
+    assert value.item() == pytest.approx(naive_contextual(x, y, 0.5), rel=1e-9)
+
+
+def test_codebook_loss_moves_both_sides() -> None:
+    latent = torch.zeros(2, 3, requires_grad=True)
+    entry = torch.ones(2, 3, requires_grad=True)
+    value = losses.codebook_loss(latent, entry)
+    value.backward()
+    assert value.item() == pytest.approx(2.0)  # spec G: 2 * MSE in value
+    assert latent.grad is not None
+    assert entry.grad is not None
+    assert torch.equal(latent.grad, -entry.grad)
+    assert latent.grad.abs().sum() > 0
+
+
+def test_commitment_leaves_entries_alone() -> None:
+    latent = torch.zeros(2, 3, requires_grad=True)
+    entry = torch.ones(2, 3, requires_grad=True)
+    losses.commitment_loss(latent, entry).backward()
+    assert latent.grad is not None
+    assert entry.grad is None
+
+
+def test_adversarial_losses_and_penalty_of_a_linear_critic() -> None:
+    real, weight = torch.rand(4, 1, 3, 3, requires_grad=True), torch.randn(1, 1, 3, 3)
+    logits = (real * weight).flatten(1).sum(1)
+    assert losses.gradient_penalty(real, logits).item() == pytest.approx(weight.square().sum().item(), rel=1e-6)
+    fake = torch.tensor([1.0, 3.0])
+    assert losses.wasserstein_generator(fake).item() == -2.0
+    assert losses.wasserstein_discriminator(torch.tensor([4.0]), fake).item() == -1.0
+
+
+def test_endpoint_error_counts_only_inside() -> None:
+    flow, truth = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    truth[0, :, 0, 0] = torch.tensor([3.0, 4.0])
+    truth[0, :, 1, 1] = 1000.0
+    inside = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    assert losses.endpoint_error(flow, truth, inside).item() == pytest.approx(2.5)
+
+
+def test_entropy_of_a_uniform_histogram() -> None:
+    assert losses.entropy(torch.full((64,), 3)) == pytest.approx(math.log(64))
+    assert losses.entropy(torch.tensor([5, 0, 0])) == 0.0

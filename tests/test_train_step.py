@@ -1,0 +1,248 @@
+"""The step `train` on volumes on disk: four stages of a network small enough for a test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emsr.degradation import degrade
+from emsr.steps.train import train
+from emsr.stores.card import write_card
+from emsr.stores.zarr import Layout, create, open_array
+
+SCALE = 4
+OPTIONS = {
+    "channels": [8, 8, 8, 8, 8],
+    "latent": 8,
+    "entries": 16,
+    "tail_blocks": 1,
+    "indexer_channels": [8, 8, 8, 8, 8],
+    "width": 8,
+    "front_blocks": 1,
+    "back_blocks": 1,
+    "deformable_groups": 2,
+    "flow_features": 4,
+    "flow_levels": 3,
+    "flow_widths": [8],
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "flow": {"steps": 6, "batch": 2, "patch": 16},
+    "codebook": {"steps": 12, "batch": 4, "patch": 64, "kmeans_vectors": 64, "restart_after": 2},
+    "indexer": {"steps": 6, "batch": 2, "patch": 16},
+    "fusion": {"steps": 6, "batch": 2, "patch": 16},
+}
+EARLIER = {"flow": [], "codebook": [], "indexer": ["codebook"], "fusion": ["flow", "codebook", "indexer"]}
+
+
+def texture(z: int, y: int, x: int) -> np.ndarray:
+    """Blobs that drift from section to section, uint8."""
+    grid = np.meshgrid(np.arange(z), np.arange(y), np.arange(x), indexing="ij")
+    wave = np.sin(0.2 * grid[1] + 0.5 * grid[0]) * np.cos(0.13 * grid[2] - 0.3 * grid[0])
+    noise = np.random.default_rng(0).normal(0, 8, (z, y, x))
+    return np.clip(128 + 70 * wave + noise, 0, 255).astype(np.uint8)
+
+
+def put(folder: Path, name: str, voxels: np.ndarray, damaged: dict[str, str]) -> Path:
+    """An array with its image card."""
+    layout = Layout(voxels.shape, "uint8", (8, 64, 64), (4, 32, 32), (40.0, 4.0, 4.0))
+    create(folder / f"{name}.zarr", layout)
+    open_array(folder / f"{name}.zarr", write=True)[...].write(voxels).result()
+    hashes = [hashlib.sha256(section.tobytes()).hexdigest() for section in voxels]
+    card = {
+        "array": f"{name}.zarr",
+        "shape": list(voxels.shape),
+        "dtype": "uint8",
+        "voxel_size_nm": [40, 4, 4],
+        "translation_nm": [0, 0, 0],
+        "section_sha256": hashes,
+        "damaged": damaged,
+        "missing": {},
+        "source": {},
+        "degradation": None if name == "hr" else {"kernel": "bicubic", "scale": SCALE},
+        "hr_shape": None,
+    }
+    write_card(folder / f"{name}.json", card)
+    return folder / f"{name}.json"
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("volume")
+    hr = texture(14, 96, 96)
+    images = {"hr": put(folder, "hr", hr, {"2": "black"}), "lr": put(folder, "lr", degrade(hr, SCALE), {})}
+    return {image: str(path) for image, path in images.items()}
+
+
+def settings(stage: str, volume: dict[str, str], out: Path, /, **changes: Any) -> dict[str, Any]:
+    """Settings as rules give them, after JSON."""
+    recipe = {**STAGES[stage], "validate_every": 3, "checkpoint_every": 2}
+    whole = {
+        "stage": stage,
+        "overrides": recipe,
+        "model": {"name": "gpemsr", "preset": "small", "options": OPTIONS},
+        "scale": SCALE,
+        "sections": 3,
+        "section_step": 1,
+        "window": 16,
+        "seed": 0,
+        "threads": 1,
+        "device": "cpu",
+        "data": [{"volume": "v", **volume, "train": [[0, 8]], "validation": [[10, 14]]}],
+        "cards": {earlier: str(out / f"{earlier}.json") for earlier in EARLIER[stage]},
+        "init_from": None,
+        "perceptual": None,
+        "spynet": None,
+        "result": 1,
+    }
+    return json.loads(json.dumps({**whole, **changes}))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def trained(volume: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("training")
+    for stage in STAGES:
+        train(settings(stage, volume, out), out / f"{stage}.json")
+    return out
+
+
+def test_each_stage_leaves_weights_card_curves_and_figures(trained: Path) -> None:
+    for stage in STAGES:
+        card = json.loads((trained / f"{stage}.json").read_text())
+        content = (trained / f"{stage}.safetensors").read_bytes()
+        assert card["sha256"] == hashlib.sha256(content).hexdigest()
+        assert card["stage"] == stage
+        assert card["degradation"] == {"kernel": "bicubic", "scale": SCALE}
+        curve = json.loads((trained / f"{stage}.curve.json").read_text())
+        assert [row["step"] for row in curve["validation"]] == list(range(3, STAGES[stage]["steps"] + 1, 3))
+        assert json.loads((trained / f"{stage}.stats.json").read_text())["seconds"] > 0
+        assert not (trained / f"{stage}.checkpoint").exists()
+
+
+HEALTH = {
+    "flow": ["endpoint_error", "endpoint_error_without_flow"],
+    "codebook": ["entries", "entries_used", "perplexity", "psnr", "ssim"],
+    "indexer": ["top1", "majority_share", "cross_entropy", "unigram_entropy"]
+    + [f"reference_{measure}_{of}" for measure in ("psnr", "ssim") for of in ("predicted", "true")],
+    "fusion": ["psnr", "ssim", "bicubic_psnr", "bicubic_ssim"],
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_card_says_whether_the_stage_is_alive(trained: Path, stage: str) -> None:
+    health = json.loads((trained / f"{stage}.json").read_text())["health"]
+    assert set(HEALTH[stage]) <= set(health)
+    assert all(np.isfinite(health[name]) for name in HEALTH[stage])
+
+
+def test_the_whole_network_holds_the_frozen_stages_untouched(trained: Path) -> None:
+    from emsr.models import checkpoint
+
+    whole = checkpoint.load_state(trained / "fusion.json")
+    for stage, prefix in (("flow", "flow."), ("indexer", "reference.indexer.")):
+        for name, tensor in checkpoint.load_state(trained / f"{stage}.json").items():
+            assert torch.equal(whole[prefix + name], tensor), name
+    card = checkpoint.load_card(trained / "fusion.json")
+    assert card["cost"]["flops_per_window"] > 10 * card["cost"]["parameters"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_same_settings_give_the_same_bytes(
+    trained: Path, volume: dict[str, str], tmp_path: Path, stage: str
+) -> None:
+    out = tmp_path / f"{stage}.json"
+    train(settings(stage, volume, trained), out)
+    for suffix in (".json", ".safetensors", ".curve.json"):
+        assert out.with_suffix(suffix).read_bytes() == (trained / f"{stage}{suffix}").read_bytes(), suffix
+
+
+class KilledError(Exception):
+    """Stands for kill -9: nothing after it runs."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
+    trained: Path, volume: dict[str, str], tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emsr.training.loop import Trainer
+
+    advance, steps = Trainer.advance, []
+
+    def killed(self: Trainer, step: int, batch: Any) -> float:
+        steps.append(step)
+        if step == 5 and steps[0] == 0 and len(steps) == 6:
+            raise KilledError
+        return advance(self, step, batch)
+
+    monkeypatch.setattr(Trainer, "advance", killed)
+    out = tmp_path / f"{stage}.json"
+    with pytest.raises(KilledError):
+        train(settings(stage, volume, trained), out)
+    assert not out.exists()
+    train(settings(stage, volume, trained), out)
+    assert steps[6] == 4, "continues from the last state"
+    assert out.read_bytes() == (trained / f"{stage}.json").read_bytes()
+    assert out.with_suffix(".safetensors").read_bytes() == (trained / f"{stage}.safetensors").read_bytes()
+
+
+def test_the_twin_without_prior_and_neighbours_trains(trained: Path, volume: dict[str, str], tmp_path: Path) -> None:
+    model = {"name": "gpemsr", "preset": "small", "options": {**OPTIONS, "reference": False}}
+    train(settings("fusion", volume, trained, model=model, sections=1), tmp_path / "fusion.json")
+    card = json.loads((tmp_path / "fusion.json").read_text())
+    assert card["cost"]["parameters"] < json.loads((trained / "fusion.json").read_text())["cost"]["parameters"]
+
+
+def test_a_model_without_training_gets_a_card(volume: dict[str, str], tmp_path: Path) -> None:
+    model = {"name": "bicubic", "preset": "small", "options": {}}
+    chosen = settings("flow", volume, tmp_path, model=model, stage="untrained", overrides={})
+    train(chosen, tmp_path / "untrained.json")
+    assert json.loads((tmp_path / "untrained.json").read_text())["window"] == 16
+
+
+def test_fine_tuning_begins_with_the_weights_it_is_given(trained: Path, volume: dict[str, str], tmp_path: Path) -> None:
+    from emsr.models import checkpoint
+
+    start = {"path": str(trained / "codebook.safetensors"), "sha256": "from the settings"}
+    train(settings("codebook", volume, trained, init_from=start, overrides={"steps": 0}), tmp_path / "codebook.json")
+    begun, given = (checkpoint.load_state(folder / "codebook.json") for folder in (tmp_path, trained))
+    assert all(torch.equal(begun[name], given[name]) for name in given)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("indexer", {"init_from": "codebook"}, "holds weights of stage codebook, indexer is needed"),
+        ("indexer", {"init_from": "indexer", "scale": 8}, "not lr .* times scale 8|of scale 4, 8 is needed"),
+        ("indexer", {"cards": {"codebook": "flow"}}, "holds weights of stage flow, codebook is needed"),
+        ("flow", {"range": [12, 15]}, r"validation range \[12, 15\] is outside volume v of 14 sections"),
+        ("flow", {"train": [[2, 3]]}, "no undamaged section to draw patches for flow training from in v"),
+        ("flow", {"overrides": {"step": 3}}, "stage flow: key 'step' is unknown"),
+        ("fusion", {"mask_features": "vgg"}, "perceptual names no VGG19 weights"),
+    ],
+)
+def test_bad_settings_are_one_line(
+    trained: Path, volume: dict[str, str], tmp_path: Path, stage: str, changes: dict[str, Any], message: str
+) -> None:
+    chosen = settings(stage, volume, trained)
+    for key, value in changes.items():
+        if key == "init_from":
+            chosen[key] = {"path": str(trained / f"{value}.safetensors"), "sha256": ""}
+        elif key == "cards":
+            chosen[key] = {name: str(trained / f"{other}.json") for name, other in value.items()}
+        elif key == "range":
+            chosen["data"][0]["validation"] = [value]
+        elif key == "train":
+            chosen["data"][0]["train"] = value
+        elif key == "mask_features":
+            chosen["model"]["options"][key] = value
+        else:
+            chosen[key] = value
+    with pytest.raises(ValueError, match=message) as caught:
+        train(chosen, tmp_path / "out.json")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.json").exists()
