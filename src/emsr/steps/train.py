@@ -29,8 +29,8 @@ def train(settings: dict[str, Any], out: Path) -> None:
     `settings`: stage, overrides (of its recipe), model (name, preset, options), scale, sections, section_step, window
     (lr pixels), seed, threads, device ("auto", "cpu", "cuda"), data (list of volume, hr and lr (image cards), train and
     validation (ranges of sections)), cards (stage -> card of its weights), init_from, perceptual and spynet (each null,
-    """Train one stage; its card is `out`; weights, curves and figures of time lie beside it under the same stem.
-    on has changed. The card is written last.
+    or path and sha256 of weights). A training that was killed continues bit for bit on a CPU, if nothing that it
+    depends on has changed. The card is written last.
     """
     from emsr.steps import networks
 
