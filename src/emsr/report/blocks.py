@@ -83,11 +83,12 @@ Block = Paragraph | Points | Image | Table | Code | Headline
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the page with its heading, blocks, and parts of its own."""
+    """A part of the page with its heading, blocks, and parts of its own; a ``fresh`` one is printed on a new page."""
 
     title: str
     blocks: Sequence[Block] = ()
     parts: Sequence[Chapter] = field(default_factory=tuple)
+    fresh: bool = False
 
 
 def decibels(value: float | None, signed: bool = False) -> str:

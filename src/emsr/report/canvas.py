@@ -46,12 +46,17 @@ def whole_factor(voxels: int, pixels: int = PANEL) -> int:
     return max(1, round(pixels / voxels))
 
 
-def show(axes: Axes, image: np.ndarray, factors: tuple[int, int], **options: Any) -> None:
-    """Draw ``image`` (rows, columns) with every element as ``factors`` (down, across) pixels; grey from 0 to 255."""
+def show(axes: Axes, image: np.ndarray, factors: tuple[int, int], **colours: Any) -> None:
+    """Draw ``image`` with every element as ``factors`` (down, across) pixels.
+
+    (rows, columns) uint8 are grey levels and (rows, columns, 3) colours, drawn as they are; with ``colours`` (cmap,
+    vmin, vmax) any numbers (rows, columns).
+    """
     large = np.repeat(np.repeat(image, factors[0], axis=0), factors[1], axis=1)
+    if image.ndim == 2 and not colours:
+        large = np.repeat(large[..., None], 3, axis=2)  # a colour map would round some grey levels down by one
     rows, columns = image.shape[:2]
-    settings: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} | options
-    axes.imshow(large, extent=(0, columns, rows, 0), aspect="auto", interpolation="none", **settings)
+    axes.imshow(large, extent=(0, columns, rows, 0), aspect="auto", interpolation="none", **colours)
 
 
 def title(axes: Axes, text: str, note: str = "") -> None:
@@ -78,7 +83,7 @@ def scale_bar(axes: Axes, columns: int, voxel_nm: float) -> None:
     bar = Rectangle((0.96 - part, 0.035), part, 0.014, transform=axes.transAxes, fc="white", ec="black", lw=0.3)
     axes.add_patch(bar)
     words = f"{length / 1000:g} µm" if length >= 1000 else f"{length} nm"
-    _on_image(axes, (0.96 - part / 2, 0.068), words, "center")
+    _on_image(axes, (0.96, 0.068), words, "right")
 
 
 def colour_bar(axes: Axes, limits: tuple[float, float], cmap: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from emsr.report.blocks import decibels, spans
+from emsr.report.blocks import decibels, numbered
 from emsr.report.evidence import TrainingEvidence, VolumeEvidence
 from emsr.report.health import checks
 
@@ -30,23 +30,20 @@ def of_volume(volume: VolumeEvidence) -> list[Point]:
 def of_training(training: TrainingEvidence) -> list[Point]:
     """Every condition of a training's stages that fails or could not be judged."""
     found = [check for stage in training.stages for check in checks(stage.name, stage.card.get("health"))]
-    return [
-        (
-            check.state,
-            f"Stage {check.stage}: {check.name} is {check.figure}"
-            + (f"; asked was {check.asked}." * bool(check.asked) or "."),
-        )
-        for check in found
-        if check.state in ("warn", "unmeasured")
-    ]
+    points: list[Point] = []
+    for check in found:
+        asked = f", asked was {check.asked}" if check.asked else ""
+        if check.state in ("warn", "unmeasured"):
+            points.append((check.state, f"Stage {check.stage}, {check.name}: {check.figure}{asked}."))
+    return points
 
 
 def _absent(volume: VolumeEvidence) -> list[Point]:
     points: list[Point] = []
     if volume.missing:
-        points.append(("warn", f"Sections {spans(list(volume.missing))} have no data: there the result is empty."))
+        points.append(("warn", f"Without data, so the result is empty there: {numbered(list(volume.missing))}."))
     if volume.damaged:
-        words = f"Sections {spans(list(volume.damaged))} are damaged: computed from their own data, in no score."
+        words = f"Damaged, so made from own data alone and in no score: {numbered(list(volume.damaged))}."
         points.append(("warn", words))
     return points
 
@@ -60,7 +57,7 @@ def _worse_than_bicubic(volume: VolumeEvidence) -> list[Point]:
     for measure, name in (("psnr", "PSNR"), ("ssim", "SSIM")):
         worse = [row["z"] for row in _measured(volume) if _less(row["sr"].get(measure), row["bicubic"].get(measure))]
         if worse:
-            points.append(("warn", f"In sections {spans(worse)} bicubic has the better {name}."))
+            points.append(("warn", f"In {numbered(worse)} bicubic has the better {name}."))
     return points
 
 
@@ -80,7 +77,7 @@ def _far_under(volume: VolumeEvidence) -> list[Point]:
         middle = median(values.values())
         low = [z for z, value in values.items() if value < middle - LOW]
         if low:
-            words = f"Sections {spans(low)} have a {what} more than {LOW:g} dB under the median {decibels(middle)} dB."
+            words = f"In {numbered(low)} {what} is more than {LOW:g} dB under the median of {decibels(middle)} dB."
             points.append(("warn", words))
     return points
 

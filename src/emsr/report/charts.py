@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,32 +13,43 @@ from emsr.report.evidence import StageEvidence, VolumeEvidence
 from emsr.report.style import BICUBIC, GOOD, INK, MUTED, SERIES, SR, WARN
 
 WIDTH = 10.8  # inches
+PANELS = (("PSNR, dB", "psnr"), ("SSIM", "ssim"), ("consistency with lr, dB", "consistency"))
 USES = {"training": BICUBIC, "validation": "#b5892e", "test": SR}
 NOT_CURVES = ("step", "score")  # columns of a curve that are not drawn: the abscissa, and a copy of another column
-LOSSES = ("loss", "cross_entropy", "error")  # figures of which less is better start with one of these or end so
 
 
 def score_chart(volume: VolumeEvidence) -> Figure | None:
-    """PSNR and SSIM of every scored section, bicubic and sr; None if nothing was scored."""
-    rows = [row for row in volume.scores.get("per_section") or () if (row.get("sr") or {}).get("psnr") is not None]
-    if not rows:
+    """PSNR, SSIM and consistency of every measured section, bicubic and sr; None if nothing was measured."""
+    measured = [(label, found) for label, measure in PANELS if (found := _lines(volume, measure))]
+    if not measured:
         return None
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
-    for axes, (measure, label) in zip(figure.subplots(1, 2), (("psnr", "PSNR, dB"), ("ssim", "SSIM")), strict=True):
-        _compare(axes, rows, measure)
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    for axes, (label, lines) in zip(figure.subplots(1, len(measured), squeeze=False)[0], measured, strict=True):
+        for name, colour, words in (("bicubic", BICUBIC, "bicubic"), ("sr", SR, "super-resolved")):
+            axes.plot(*zip(*lines[name], strict=True), color=colour, marker="o", ms=2.5, label=words)
         axes.set_title(label)
         axes.set_xlabel("section z")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.axes[0].legend(loc="best")
     return figure
 
 
-def _compare(axes: Axes, rows: Sequence[Mapping[str, Any]], measure: str) -> None:
-    z = [row["z"] for row in rows]
-    lines = {name: np.array([row[name][measure] for row in rows], float) for name in ("bicubic", "sr")}
-    for name, colour, label in (("bicubic", BICUBIC, "bicubic"), ("sr", SR, "super-resolved")):
-        axes.plot(z, lines[name], color=colour, marker="o", ms=3, label=label)
-    axes.fill_between(z, lines["bicubic"], lines["sr"], color=SR, alpha=0.10, lw=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def figure_of(row: Mapping[str, Any], name: str, measure: str) -> float | None:
+    """One figure of one section of ``scores.json``: "psnr", "ssim" or "consistency" of bicubic or sr."""
+    one, other = (measure, name) if measure == "consistency" else (name, measure)
+    value: float | None = (row.get(one) or {}).get(other)
+    return value
+
+
+def _lines(volume: VolumeEvidence, measure: str) -> dict[str, list[tuple[int, float]]]:
+    """(z, value) of bicubic and sr, without sections that have no finite figure; empty if there is none."""
+    found: dict[str, list[tuple[int, float]]] = {"bicubic": [], "sr": []}
+    for row in volume.scores.get("per_section") or ():
+        for name, points in found.items():
+            value = figure_of(row, name, measure)
+            if value is not None:
+                points.append((row["z"], value))
+    return found if all(found.values()) else {}
 
 
 def use_chart(volume: VolumeEvidence) -> Figure:

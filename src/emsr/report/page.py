@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from emsr.report import caveats, trainings, volumes
+from emsr.report import caveats, tables, trainings, volumes
 from emsr.report.blocks import Block, Chapter, Code, Paragraph, Points, Table, duration, megabytes
 from emsr.report.evidence import RunEvidence
 from emsr.report.health import checks
@@ -74,8 +74,8 @@ def _reservations(run: RunEvidence) -> list[Block]:
 
 def headline_table(run: RunEvidence) -> Table:
     """PSNR, SSIM and consistency of every volume: one row per volume and image."""
-    columns = ("volume", *volumes.SCORE_COLUMNS)
-    rows = [(volume.name, *row) for volume in run.volumes for row in volumes.score_table(volume).rows]
+    columns = ("volume", *tables.SCORE_COLUMNS)
+    rows = [(volume.name, *row) for volume in run.volumes for row in tables.score_table(volume).rows]
     return Table("Scores of all volumes", columns, rows)
 
 

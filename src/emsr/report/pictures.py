@@ -32,7 +32,7 @@ class Layout:
     def of(cls, view: SectionView) -> Layout:
         rows, columns = view.images["sr"].shape
         factor = whole_factor(max(rows, columns))
-        zoom_factor = max(factor, columns * factor // ZOOM_SIDE)
+        zoom_factor = max(3 * factor, columns * factor // ZOOM_SIDE)
         return cls(rows, columns, factor, min(columns * factor // zoom_factor, rows), zoom_factor)
 
     @property

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
@@ -50,13 +50,13 @@ def cross_picture(views: Sequence[CrossView]) -> Figure:
 
 def _plane(axes: Axes, view: CrossView, name: str, factors: tuple[int, int]) -> None:
     """One image, sections without data in a colour of their own, its marks around it."""
-    image = np.ma.masked_array(view.images[name], np.zeros(view.images[name].shape, bool))
+    image = np.repeat(view.images[name][..., None], 3, axis=2)
     for z in view.absent:
         if 0 <= z - view.start[0] < len(image):
-            image[z - view.start[0]] = np.ma.masked
-    show(axes, image, factors, cmap=colormaps["gray"].with_extremes(bad=ABSENT))
+            image[z - view.start[0]] = np.round(255 * np.array(to_rgb(ABSENT)))
+    show(axes, image, factors)
     title(axes, NAMES[name], f"{view.axis}z plane at {'y' if view.axis == 'x' else 'x'} = {view.fixed}")
-    _marks(axes, view, image.shape)
+    _marks(axes, view, image.shape[:2])
 
 
 def _marks(axes: Axes, view: CrossView, shape: tuple[int, ...]) -> None:

@@ -23,7 +23,7 @@ def chapter(training: TrainingEvidence) -> Chapter:
                 "Training and validation curves of every stage; the green line is the checkpoint that validation kept."
             )
             blocks.append(Image(svg(chart), "image/svg+xml", words))
-    return Chapter(f"Training {training.name}", blocks)
+    return Chapter(f"Training {training.name}", blocks, fresh=True)
 
 
 def picture_of_curves(training: TrainingEvidence) -> np.ndarray | None:

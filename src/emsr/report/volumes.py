@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from emsr.report import caveats
-from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels, share, spans
+from emsr.report import caveats, tables
+from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels
 from emsr.report.charts import score_chart, use_chart
 from emsr.report.evidence import VolumeEvidence
 from emsr.report.pictures import section_picture
 from emsr.report.planes import cross_picture
 from emsr.report.style import pixels, styled, svg, webp
-
-SCORE_COLUMNS = ("image", "PSNR, dB", "SSIM", "pooled PSNR, dB", "consistency with lr, dB")
-MEASURES = (("psnr", "PSNR, dB", decibels), ("ssim", "SSIM", share))
 
 
 @dataclass(frozen=True)
@@ -42,10 +39,10 @@ def headline(volume: VolumeEvidence) -> Headline:
     state, words = caveats.verdict(volume)
     figures = []
     if image:
-        for measure, label, written in MEASURES:
+        for measure, label, written in tables.MEASURES[:2]:
             before, after = image["bicubic"][measure], image["sr"][measure]
             gain = None if before is None or after is None else after - before
-            figures.append((label, written(before), written(after), written(gain, True)))
+            figures.append((label + ", dB" * (measure == "psnr"), written(before), written(after), written(gain, True)))
     else:
         found = volume.scores.get("consistency") or {}
         before, after = ((found.get(name) or {}).get("psnr") for name in ("bicubic", "sr"))
@@ -57,14 +54,15 @@ def chapter(volume: VolumeEvidence, drawings: Drawings) -> Chapter:
     """Everything about ``volume``."""
     return Chapter(
         f"Volume {volume.name}",
-        [*_facts(volume)],
+        _facts(volume),
         [
             Chapter("Sections side by side", _side_by_side(volume, drawings.sections)),
             Chapter("Across the sections", _across(drawings.planes)),
             Chapter("Scores", _scores(volume)),
-            Chapter("Seams", [seam_table(volume)]),
-            Chapter("Damaged and missing sections", [damage_table(volume)]),
+            Chapter("Seams", [tables.seam_table(volume)]),
+            Chapter("Damaged and missing sections", [tables.damage_table(volume)]),
         ],
+        fresh=True,
     )
 
 
@@ -72,14 +70,10 @@ def _nm(size: Sequence[float]) -> str:
     return " × ".join(f"{value:.4g}" for value in size) + " nm"
 
 
-def _voxels(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
-
-
 def _facts(volume: VolumeEvidence) -> list[Block]:
     rows = [
-        ("low resolution", f"{_voxels(volume.lr['shape'])} voxels of {_nm(volume.lr['voxel_size_nm'])} (z y x)"),
-        ("super-resolved", f"{_voxels(volume.sr['shape'])} voxels of {_nm(volume.sr['voxel_size_nm'])}"),
+        ("low resolution", f"{tables.voxels(volume.lr['shape'])} voxels of {_nm(volume.lr['voxel_size_nm'])} (z y x)"),
+        ("super-resolved", f"{tables.voxels(volume.sr['shape'])} voxels of {_nm(volume.sr['voxel_size_nm'])}"),
         ("weights", volume.weights or "–"),
         ("low resolution comes from", _origin(volume)),
         ("truth", _source(volume.hr) if volume.hr else "none: this volume has only low resolution"),
@@ -136,42 +130,6 @@ def _across(picture: np.ndarray | None) -> list[Block]:
     return [Image(webp(picture), "image/webp", caption)]
 
 
-def score_table(volume: VolumeEvidence) -> Table:
-    """Scores of the volume: one row per image."""
-    image, found = volume.scores.get("image") or {}, volume.scores.get("consistency") or {}
-    rows = [
-        (
-            {"bicubic": "bicubic", "sr": "super-resolved"}[name],
-            decibels((image.get(name) or {}).get("psnr")),
-            share((image.get(name) or {}).get("ssim")),
-            decibels((image.get(name) or {}).get("psnr_pooled")),
-            decibels((found.get(name) or {}).get("psnr")),
-        )
-        for name in ("bicubic", "sr")
-    ]
-    return Table("Means over the scored sections", SCORE_COLUMNS, rows)
-
-
-def section_table(volume: VolumeEvidence) -> Table:
-    """Scores of every section."""
-    columns = ("z", "bicubic PSNR", "sr PSNR", "gain", "bicubic SSIM", "sr SSIM", "gain", "consistency")
-    rows, states = [], []
-    for row in volume.scores.get("per_section") or ():
-        low, high = row.get("bicubic") or {}, row.get("sr") or {}
-        gains = [_gain(low.get(measure), high.get(measure)) for measure, *_ in MEASURES]
-        rows.append(
-            (row["z"], decibels(low.get("psnr")), decibels(high.get("psnr")), decibels(gains[0], True))
-            + (share(low.get("ssim")), share(high.get("ssim")), share(gains[1], True))
-            + (decibels((row.get("consistency") or {}).get("sr")),)
-        )
-        states.append("warn" if any(gain is not None and gain < 0 for gain in gains) else "")
-    return Table("Section by section", columns, rows, states)
-
-
-def _gain(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
-
-
 def _scores(volume: VolumeEvidence) -> list[Block]:
     blocks: list[Block] = []
     if not volume.scores.get("image"):
@@ -184,35 +142,12 @@ def _scores(volume: VolumeEvidence) -> list[Block]:
     with styled():
         chart = score_chart(volume)
         if chart is not None:
-            blocks.append(Image(svg(chart), "image/svg+xml", "PSNR and SSIM of every test section."))
-    stated = volume.scores.get("settings") or {}
-    return [
-        *blocks,
-        score_table(volume),
-        section_table(volume),
-        Points([("info", words) for words in stated.get("words", ())]),
-    ]
+            blocks.append(Image(svg(chart), "image/svg+xml", "Every measured section."))
+    return [*blocks, *_score_tables(volume), Points(tables.stated(volume))]
 
 
-def seam_table(volume: VolumeEvidence) -> Table | Paragraph:
-    """Seam scores of every kind of border, along y and x."""
-    rows, states = [], []
-    for kind, scores in volume.seams.items():
-        values = [scores.get(axis) for axis in ("y", "x")]
-        rows.append((f"{kind}s", *("no border" if value is None else f"{value:.3f}" for value in values)))
-        known = [value for value in values if value is not None]
-        states.append("info" if not known else "warn" if max(known) > caveats.SEAM else "pass")
-    if not rows:
-        return Paragraph("No seam scores were recorded.", "note")
-    words = "Steepness across borders over that beside them, whole volume: 1 is a border without a trace"
-    return Table(words, ("borders of", "along y", "along x"), rows, states)
-
-
-def damage_table(volume: VolumeEvidence) -> Table | Paragraph:
-    """Damaged and missing sections with the reason."""
-    found = [(z, "damaged", why) for z, why in volume.damaged.items()]
-    found += [(z, "missing", why) for z, why in volume.missing.items()]
-    if not found:
-        return Paragraph(f"None of the {volume.length} sections was found damaged or missing.")
-    words = f"Sections {spans([z for z, *_ in found])}: in no score; as neighbours replaced by the nearest good section"
-    return Table(words, ("z", "state", "reason"), sorted(found))
+def _score_tables(volume: VolumeEvidence) -> list[Block]:
+    """Means and sections; without truth the headline and the chart have said all."""
+    if not volume.scores.get("image"):
+        return []
+    return [tables.score_table(volume), tables.shown(tables.section_table(volume))]

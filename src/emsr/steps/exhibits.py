@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from emsr.durable import write_bytes, write_text
-from emsr.report import page, trainings, volumes
+from emsr.report import page, tables, trainings, volumes
 from emsr.report.blocks import Table, tsv
 from emsr.report.evidence import RunEvidence
 from emsr.report.style import png, words_picture
@@ -24,7 +24,7 @@ def write_exhibits(run: RunEvidence, drawings: Mapping[str, volumes.Drawings], f
         planes = words_picture("no plane to show") if drawn.planes is None else drawn.planes
         write_bytes(place / "sections.png", png(sections))
         write_bytes(place / "planes.png", png(planes))
-        write_text(place / "scores.tsv", tsv(volumes.section_table(volume)))
+        write_text(place / "scores.tsv", tsv(tables.section_table(volume)))
     for training in run.trainings:
         place = folder / "trainings" / training.name
         curves = trainings.picture_of_curves(training)

@@ -70,11 +70,20 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     expected = [length * factor for length, factor in zip(cards["lr"]["shape"], (1, scale, scale), strict=True)]
     if list(cards["sr"]["shape"]) != expected:
         raise ValueError(f"{paths['sr']} is {cards['sr']['shape']}, not {expected} as lr x{scale}: run stitch again")
-    if "hr" in cards and any(have < need for have, need in zip(cards["hr"]["shape"], expected, strict=True)):
-        raise ValueError(f"{paths['hr']} is {cards['hr']['shape']}, less than {expected} as lr x{scale}: crop lr to hr")
+    if "hr" in cards:
+        _check_hr(paths["hr"], cards["hr"]["shape"], expected, scale)
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}
     kernel = str((cards["lr"].get("degradation") or {}).get("kernel", "bicubic"))
     return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel)
+
+
+def _check_hr(path: Path, shape: Sequence[int], expected: Sequence[int], scale: int) -> None:
+    """hr has as many sections as lr, and in y and x as many voxels, with less than one lr pixel to spare."""
+    spare = [have - need for have, need in zip(shape, expected, strict=True)]
+    if spare[0] or any(not 0 <= more < scale for more in spare[1:]):
+        raise ValueError(
+            f"{path} is {list(shape)}, not {list(expected)} as lr x{scale}: state images of the same region"
+        )
 
 
 def _excluded(cards: Mapping[str, Mapping[str, Any]]) -> Excluded:
