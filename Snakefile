@@ -1,15 +1,19 @@
 """emsr: super-resolve electron-microscopy volumes and score what that was worth."""
 
-from emsr.commands.check import check
-from emsr.config import parse
+import sys
+from pathlib import Path
+
+from emsr.commands.check import check_config
+from emsr.config import parse as parse_config
 from emsr.settings import Settings, wildcard
 
 
 configfile: "config.yaml"
 
 
-settings = Settings(parse(config))
+settings = Settings(parse_config(config))
 R = settings.root
+shell.prefix(f'set -euo pipefail; export PATH="$PATH:{Path(sys.executable).parent}"; ')
 
 
 wildcard_constraints:
@@ -39,3 +43,11 @@ rule all:
     default_target: True
     input:
         settings.targets,
+
+
+onstart:
+    check_config(settings.config)
+
+
+onsuccess:
+    print(f"The report is {Path(settings.report_path).resolve()}")

@@ -155,6 +155,8 @@ class Settings:
         source = self._source(part, image).model_dump(mode="json")
         source["fingerprint"] = fingerprint(Path(source["path"])) if Path(source["path"]).is_dir() else None
         values = {"image": image, "source": source, "region": part.region, **self._layout()}
+        if image == "labels" and part.hr:
+            values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset"})
         return text("ingest", values)
 
     def degrade(self, volume: str, scale: str) -> str:
@@ -208,7 +210,40 @@ class Settings:
         }
         return text("score", values)
 
+    @property
+    def evidence(self) -> list[str]:
+        """Everything that the report is made from."""
+        cards = [self.stage(name, stage) for name, part in self.config.trainings.items() for stage in part.stages]
+        volumes = [path for name in self.superresolved for path in self._shown(name).values() if isinstance(path, str)]
+        return list(dict.fromkeys([*cards, *volumes]))
+
+    def report(self) -> str:
+        """Title, the config without what changes no result, and where the evidence lies."""
+        config = self.config.model_dump(mode="json", exclude_none=True, exclude={"jobs", "workers"})
+        values = {
+            "title": self.config.report.title,
+            "config": config,
+            "volumes": {name: {"scale": self.scale(name), **self._shown(name)} for name in self.superresolved},
+            "trainings": {
+                name: {stage: self.stage(name, stage) for stage in part.stages}
+                for name, part in self.config.trainings.items()
+            },
+            "benchmarks": self.path("benchmarks"),
+        }
+        return text("report", values)
+
     # parts of slices
+
+    def _shown(self, volume: str) -> dict[str, str | None]:
+        """The files of a volume that the report reads."""
+        return {
+            "lr": self.lr(volume),
+            "hr": next(iter(self.truth(volume)), None),
+            "sr": self.path(volume, "sr.json"),
+            "scores": self.path(volume, "scores.json"),
+            "allocate": self.path(volume, "sr", "allocate.json"),
+            "card": self.card(volume),
+        }
 
     def _source(self, part: Volume, image: str) -> Source:
         if part.tissue:

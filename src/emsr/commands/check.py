@@ -1,0 +1,98 @@
+"""`emsr check`: open everything that a config names and say what does not fit, before a workflow writes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from emsr import plugins
+from emsr.config import Config, Range, Source, Volume, WeightsFile, parse
+
+if TYPE_CHECKING:
+    from emsr.stores.source import Source as Opened
+
+
+def check(config: Path) -> None:
+    """Open every source and card that a config file names, and refuse what does not fit together."""
+    check_config(parse(yaml.safe_load(config.read_text(encoding="utf-8"))))
+
+
+def check_config(config: Config) -> None:
+    """Raise ValueError or FileNotFoundError, in one line, for the first source, range or weights that do not fit."""
+    shapes = {name: _check_volume(name, volume) for name, volume in config.volumes.items()}
+    for name, what, ranges in _ranges(config):
+        depth = shapes[name][0]
+        for start, stop in ranges:
+            if not start < stop <= depth:
+                raise ValueError(f"{what} [{start}, {stop}] does not lie in volume {name} of {depth} sections")
+    for name, volume in config.volumes.items():
+        if isinstance(volume.weights, WeightsFile):
+            _check_weights(name, volume.weights, config.superresolve.overlap)
+
+
+def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:
+    """Volume, what it is for, and ranges of sections."""
+    for name, volume in config.volumes.items():
+        yield name, f"volumes.{name}: test", volume.test or ()
+    for training, part in config.trainings.items():
+        for data in part.data:
+            yield data.volume, f"trainings.{training}: train", data.train
+            yield data.volume, f"trainings.{training}: validation", data.validation
+
+
+def _check_volume(name: str, volume: Volume) -> tuple[int, int, int]:
+    """The shape (z, y, x) of a volume's images inside its region; every source of it is fit to be ingested."""
+    from emsr.stores.admission import check_same_shape
+
+    if volume.tissue:
+        return volume.tissue.shape
+    shapes = {image: _admit(source, image, volume) for image, source in _sources(volume)}
+    if volume.hr and volume.labels:
+        with_labels, with_hr = (_opened(source) for source in (volume.labels, volume.hr))
+        check_same_shape(with_labels, with_hr)
+    return shapes["hr" if volume.hr else "lr"]
+
+
+def _sources(volume: Volume) -> Iterator[tuple[str, Source]]:
+    for image in ("hr", "lr", "labels"):
+        source = getattr(volume, image)
+        if source is not None:
+            yield image, source
+
+
+def _opened(source: Source) -> Opened:
+    """The source, opened and closed again: what it says about itself."""
+    from emsr.stores import open_source
+
+    opened = open_source(Path(source.path), source.dataset)
+    opened.close()
+    return opened
+
+
+def _admit(source: Source, image: str, volume: Volume) -> tuple[int, int, int]:
+    """The shape of what is used of a source."""
+    from emsr.stores import open_source
+    from emsr.stores.admission import admit
+
+    opened = open_source(Path(source.path), source.dataset)
+    try:
+        return admit(opened, image, source.voxel_size_nm, volume.region).box.shape
+    finally:
+        opened.close()
+
+
+def _check_weights(name: str, weights: WeightsFile, overlap: int) -> None:
+    """The weights are whole, those of a last stage, and their window is wider than the overlap."""
+    from emsr.models.checkpoint import load_card, load_state
+
+    path = Path(weights.path)
+    card = load_card(path)
+    last = list(plugins.literal(plugins.file_of("models", card["model"]), "NEEDS"))[-1]  # type: ignore[call-overload]
+    if card["stage"] != last:
+        raise ValueError(f"weights {path} of volume {name} are of stage {card['stage']}; the whole network is {last}")
+    if overlap >= card["window"]:
+        raise ValueError(f"superresolve.overlap {overlap} is not less than window {card['window']} of weights {path}")
+    load_state(path, card)
