@@ -141,18 +141,19 @@ def test_pictures_are_lossless_and_equal_for_equal_figures() -> None:
 
 CODEBOOK, INDEXER, FUSION = HEALTH["codebook"], HEALTH["indexer"], HEALTH["fusion"]
 ALIVE = [
-    ("codebook", CODEBOOK | {"entries_used": 410}, ["pass", "pass", "info"], "80.1 % of 512 used"),
-    ("codebook", CODEBOOK | {"entries_used": 409}, ["warn", "pass", "info"], "79.9 % used"),
+    ("codebook", CODEBOOK | {"entries_used": 0.8}, ["pass", "pass", "info"], "80 % of 512 used"),
+    ("codebook", CODEBOOK | {"entries_used": 0.799}, ["warn", "pass", "info"], "79.9 % used"),
     ("codebook", CODEBOOK | {"perplexity": 256.0}, ["pass", "pass", "info"], "exactly half"),
     ("codebook", CODEBOOK | {"perplexity": 255.9}, ["pass", "warn", "info"], "under half"),
-    ("codebook", CODEBOOK | {"entries_used": 6, "perplexity": 3.1}, ["warn", "warn", "info"], "collapsed"),
+    ("codebook", CODEBOOK | {"entries_used": 0.012, "perplexity": 3.1}, ["warn", "warn", "info"], "collapsed"),
     ("indexer", INDEXER, ["pass", "pass", "pass"], "all hold"),
     ("indexer", INDEXER | {"top1": 0.0929}, ["warn", "pass", "pass"], "9.99 times the majority"),
     ("indexer", INDEXER | {"cross_entropy": 4.93}, ["pass", "warn", "pass"], "0.99 nat under"),
     ("indexer", INDEXER | {"reference_psnr_predicted": 23.05}, ["pass", "pass", "warn"], "1.05 dB under"),
     ("indexer", {}, ["unmeasured"] * 3, "a card without health"),
     ("indexer", INDEXER | {"top1": float("nan")}, ["unmeasured", "pass", "pass"], "no number"),
-    ("flow", {"endpoint_error": 0.6}, ["info"], "reported, nothing asked"),
+    ("flow", HEALTH["flow"], ["pass"], "less than without flow"),
+    ("flow", {"endpoint_error": 5.2, "endpoint_error_without_flow": 5.2}, ["warn"], "as bad as no flow"),
     ("fusion", FUSION, ["pass", "pass"], "beats bicubic"),
     ("fusion", FUSION | {"ssim": 0.77}, ["pass", "warn"], "SSIM under bicubic"),
     ("untrained", {}, [], "bicubic has nothing to be alive"),
@@ -181,6 +182,11 @@ DISTRUST = [
     (volume([*GOOD, row(9, 30, 29.9)]), "In section 9 bicubic has the better PSNR", "worse than bicubic"),
     (volume([*GOOD, row(9, 25, 28.9)]), "In section 9 PSNR is more than 3 dB under", "far under the others"),
     (volume([*GOOD, row(9, 30, 32, 36)]), "In section 9 consistency with lr is more than 3 dB", "inconsistent"),
+    (
+        volume(GOOD, scores={"image": None, "consistency": {"sr": {"psnr": 24.0}, "bicubic": {"psnr": 30.0}}}),
+        "departs from lr: 24.00 dB",
+        "inconsistent as a whole",
+    ),
     (volume(GOOD, seams={"window": {"y": 1.2, "x": None}}), "Borders of windows along y show", "a seam"),
     (volume(GOOD, lr={"shape": [32, 1, 1], "missing": {"7": "missing"}}), "empty there: section 7", "no data"),
     (volume(GOOD, lr={"shape": [32, 1, 1], "damaged": {"3": "x", "4": "x"}}), "sections 3–4", "damaged"),
@@ -399,8 +405,8 @@ def test_page_needs_no_other_file(whole: tuple[Path, Page]) -> None:
 
 SAID = [
     ("Better than bicubic in PSNR and SSIM on 4 of 4 held-out sections", "the verdict"),
-    ("498 of 512 (97%)", "health of the codebook"),
-    ("7 of 7 conditions of its stages hold", "health of the training"),
+    ("498 of 512 (97.3%)", "health of the codebook"),
+    ("8 of 8 conditions of its stages hold", "health of the training"),
     ("made from own data alone and in no score: section 1", "damage is named"),
     ("nothing has been segmented", "what is unmeasured is said"),
     ("2.2 GB", "memory of training"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -91,14 +92,19 @@ class Chapter:
     fresh: bool = False
 
 
+def minus(text: str) -> str:
+    """``text`` with a true minus sign before every negative number."""
+    return re.sub(r"-(?=\d)", "−", text)
+
+
 def decibels(value: float | None, signed: bool = False) -> str:
     """dB with two decimals; "–" where there is none."""
-    return "–" if value is None else (f"{value:+.2f}" if signed else f"{value:.2f}").replace("-", "−")
+    return "–" if value is None else minus(f"{value:+.2f}" if signed else f"{value:.2f}")
 
 
 def share(value: float | None, signed: bool = False) -> str:
     """A figure between 0 and 1 with four decimals, as SSIM."""
-    return "–" if value is None else (f"{value:+.4f}" if signed else f"{value:.4f}").replace("-", "−")
+    return "–" if value is None else minus(f"{value:+.4f}" if signed else f"{value:.4f}")
 
 
 def duration(seconds: float | None) -> str:

@@ -22,6 +22,7 @@ def of_volume(volume: VolumeEvidence) -> list[Point]:
         *_absent(volume),
         *_worse_than_bicubic(volume),
         *_far_under(volume),
+        *_inconsistent(volume),
         *_seams(volume.seams),
         *_unmeasured(volume),
     ]
@@ -80,6 +81,16 @@ def _far_under(volume: VolumeEvidence) -> list[Point]:
             words = f"In {numbered(low)} {what} is more than {LOW:g} dB under the median of {decibels(middle)} dB."
             points.append(("warn", words))
     return points
+
+
+def _inconsistent(volume: VolumeEvidence) -> list[Point]:
+    """Whether sr, made coarser again, departs from lr much more than bicubic does: then it adds what was not seen."""
+    found = volume.scores.get("consistency") or {}
+    before, after = ((found.get(name) or {}).get("psnr") for name in ("bicubic", "sr"))
+    if before is None or after is None or after >= before - LOW:
+        return []
+    words = f"Made coarser again it departs from lr: {decibels(after)} dB, bicubic {decibels(before)} dB."
+    return [("warn", words)]
 
 
 def _seams(seams: Mapping[str, Mapping[str, float | None]]) -> list[Point]:

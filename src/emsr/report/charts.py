@@ -7,13 +7,20 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from emsr.report.evidence import StageEvidence, VolumeEvidence
 from emsr.report.style import BICUBIC, GOOD, INK, MUTED, SERIES, SR, WARN
 
 WIDTH = 10.8  # inches
 PANELS = (("PSNR, dB", "psnr"), ("SSIM", "ssim"), ("consistency with lr, dB", "consistency"))
+TELLING = {  # figures of validation in the order of their worth, by stage; "" for any other
+    "codebook": ("psnr", "perplexity"),
+    "indexer": ("cross_entropy", "top1"),
+    "flow": ("endpoint_error", "endpoint_error_without_flow"),
+    "": ("psnr", "ssim"),
+}
+KEPT: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "color": GOOD, "fontsize": 7.5}
 USES = {"training": BICUBIC, "validation": "#b5892e", "test": SR}
 NOT_CURVES = ("step", "score")  # columns of a curve that are not drawn: the abscissa, and a copy of another column
 
@@ -93,32 +100,36 @@ def _points(curve: Sequence[Mapping[str, float]], name: str) -> tuple[list[float
     return [row["step"] for row in rows], [row[name] for row in rows]
 
 
-def _names(curve: Sequence[Mapping[str, float]]) -> list[str]:
-    """Columns of a curve in order of appearance."""
-    return list(dict.fromkeys(name for row in curve for name in row if name not in NOT_CURVES))
+def _names(curve: Sequence[Mapping[str, float]], first: Sequence[str] = ()) -> list[str]:
+    """Columns of a curve that are worth a line: those of ``first`` in that order, then others; copies of "loss" go."""
+    found = dict.fromkeys(name for row in curve for name in row if name not in NOT_CURVES)
+    copies = {name for name in found if name != "loss" and all(row.get(name) == row.get("loss") for row in curve)}
+    return sorted(found.keys() - copies, key=lambda name: (first.index(name) if name in first else len(first), name))
 
 
 def _training(axes: Axes, stage: StageEvidence) -> None:
     curve = stage.curves.get("training") or ()
-    positive = True
-    for name, colour in zip(_names(curve), SERIES, strict=False):
-        steps, values = _points(curve, name)
-        positive = positive and min(values) > 0
-        axes.plot(steps, values, color=colour, lw=1.2, label=name.replace("_", " "))
-    if positive and _names(curve):
+    names = _names(curve, ("loss",))
+    lines = {name: _points(curve, name) for name in names}
+    for (name, points), colour in zip(lines.items(), SERIES, strict=False):
+        axes.plot(*points, color=colour, lw=1.2, label=name.replace("_", " "))
+    if lines and all(min(values) > 0 for _, values in lines.values()):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:.2g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"{stage.name}: losses while training")
-    _legend(axes, len(_names(curve)))
+    if len(names) > 1:
+        axes.legend(loc="upper right", ncols=2)
 
 
 def _validation(axes: Axes, stage: StageEvidence) -> None:
-    """The figure that chooses the checkpoint; others of another unit on an axis of their own on the right."""
+    """The two most telling figures, the second one on an axis of its own on the right, and the checkpoint kept."""
     curve = stage.curves.get("validation") or ()
-    names = _names(curve)[:2]
+    names = _names(curve, TELLING.get(stage.name, TELLING[""]))[:2]
     for number, (name, colour) in enumerate(zip(names, SERIES, strict=False)):
         side = axes if number == 0 else axes.twinx()
-        steps, values = _points(curve, name)
-        side.plot(steps, values, color=colour, marker="o", ms=2.5, lw=1.2)
+        side.plot(*_points(curve, name), color=colour, marker="o", ms=2.5, lw=1.2)
         side.tick_params(axis="y", labelcolor=colour)
         side.set_ylabel(name.replace("_", " "), color=colour)
         if number:
@@ -127,12 +138,5 @@ def _validation(axes: Axes, stage: StageEvidence) -> None:
     best = (stage.card.get("scores") or {}).get("step")
     if best is not None and names:
         axes.axvline(best, color=GOOD, lw=1, ls=(0, (3, 2)))
-        axes.annotate(
-            "kept", (best, 1), xycoords=("data", "axes fraction"), ha="right", va="bottom", color=GOOD, size=7
-        )
+        axes.annotate("kept", (best, 0), xycoords=("data", "axes fraction"), xytext=(-3, 3), **KEPT)
     axes.set_title(f"{stage.name}: validation sections")
-
-
-def _legend(axes: Axes, names: int) -> None:
-    if names > 1:
-        axes.legend(loc="upper right", ncols=2)

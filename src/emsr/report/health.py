@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from emsr.report.blocks import minus
+
 State = Literal["pass", "warn", "unmeasured", "info"]
 Figures = Mapping[str, Any]
 
@@ -47,9 +49,9 @@ CONDITIONS: dict[str, tuple[_Condition, ...]] = {
         _Condition(
             "entries used",
             ("entries_used", "entries"),
-            lambda h: f"{h['entries_used']:.0f} of {h['entries']:.0f} ({h['entries_used'] / h['entries']:.0%})",
+            lambda h: f"{h['entries_used'] * h['entries']:.0f} of {h['entries']:.0f} ({h['entries_used']:.1%})",
             lambda h: f"at least {USED_SHARE:.0%}",
-            lambda h: h["entries_used"] >= USED_SHARE * h["entries"],
+            lambda h: h["entries_used"] >= USED_SHARE,
         ),
         _Condition(
             "perplexity of the entries",
@@ -77,7 +79,7 @@ CONDITIONS: dict[str, tuple[_Condition, ...]] = {
         _Condition(
             "cross entropy against the unigram entropy",
             ("cross_entropy", "unigram_entropy"),
-            lambda h: f"{h['cross_entropy']:.2f} nat, {h['unigram_entropy'] - h['cross_entropy']:.2f} under",
+            lambda h: f"{h['cross_entropy']:.2f} nat, {h['unigram_entropy'] - h['cross_entropy']:.2f} nat under it",
             lambda h: f"at most {h['unigram_entropy']:.2f} − {ENTROPY_GAIN:g} nat",
             lambda h: h["cross_entropy"] <= h["unigram_entropy"] - ENTROPY_GAIN,
         ),
@@ -92,10 +94,10 @@ CONDITIONS: dict[str, tuple[_Condition, ...]] = {
     "flow": (
         _Condition(
             "endpoint error on synthetic warps",
-            ("endpoint_error",),
+            ("endpoint_error", "endpoint_error_without_flow"),
             lambda h: f"{h['endpoint_error']:.2f} lr pixels",
-            lambda h: "",
-            None,
+            lambda h: f"less than {h['endpoint_error_without_flow']:.2f} without flow",
+            lambda h: h["endpoint_error"] < h["endpoint_error_without_flow"],
         ),
     ),
 }
@@ -103,7 +105,7 @@ IMAGE = (
     _Condition(
         "PSNR against bicubic, on validation patches",
         ("psnr", "bicubic_psnr"),
-        lambda h: f"{h['psnr']:.2f} dB, {h['psnr'] - h['bicubic_psnr']:+.2f}",
+        lambda h: f"{h['psnr']:.2f} dB, {h['psnr'] - h['bicubic_psnr']:+.2f} dB",
         lambda h: f"more than {h['bicubic_psnr']:.2f} dB",
         lambda h: h["psnr"] > h["bicubic_psnr"],
     ),
@@ -132,4 +134,4 @@ def _judge(stage: str, condition: _Condition, health: Figures) -> Check:
     if condition.holds is None:
         return Check(stage, condition.name, condition.figure(health), condition.asked(health), "info")
     state: State = "pass" if condition.holds(health) else "warn"
-    return Check(stage, condition.name, condition.figure(health), condition.asked(health), state)
+    return Check(stage, condition.name, minus(condition.figure(health)), condition.asked(health), state)

@@ -43,7 +43,7 @@ def health_table(training: TrainingEvidence) -> Table:
 
 def stage_table(training: TrainingEvidence) -> Table:
     """What each stage is and what it took."""
-    columns = ("stage", "model", "steps kept", "best score", "time", "peak memory", "sha256")
+    columns = ("stage", "model", "step kept", "validation score", "time", "peak memory", "sha256")
     return Table("Stages", columns, [_stage_row(stage) for stage in training.stages])
 
 
@@ -51,11 +51,12 @@ def _stage_row(stage: StageEvidence) -> tuple[str, ...]:
     card, stats = stage.card, stage.stats
     scores: dict[str, Any] = card.get("scores") or {}
     model = " ".join(str(card[key]) for key in ("model", "preset") if card.get(key))
+    steps = ((card.get("training") or {}).get("recipe") or {}).get("steps")
     peak = stats.get("peak_memory_bytes")
     return (
         stage.name,
         model,
-        str(scores.get("step", "–")),
+        f"{scores.get('step', '–')}" + (f" of {steps}" if steps else ""),
         decibels(scores.get("score")),
         duration(stats.get("seconds")),
         megabytes(None if peak is None else peak / 1e6),

@@ -75,6 +75,7 @@ def _facts(volume: VolumeEvidence) -> list[Block]:
         ("low resolution", f"{tables.voxels(volume.lr['shape'])} voxels of {_nm(volume.lr['voxel_size_nm'])} (z y x)"),
         ("super-resolved", f"{tables.voxels(volume.sr['shape'])} voxels of {_nm(volume.sr['voxel_size_nm'])}"),
         ("weights", volume.weights or "–"),
+        ("computed with", _made_by(volume.sr)),
         ("low resolution comes from", _origin(volume)),
         ("truth", _source(volume.hr) if volume.hr else "none: this volume has only low resolution"),
         ("root hash of the super-resolved voxels", str(volume.sr.get("sha256", "–"))),
@@ -84,6 +85,14 @@ def _facts(volume: VolumeEvidence) -> list[Block]:
             svg(use_chart(volume)), "image/svg+xml", "Sections by use. Scores are those of the test sections only."
         )
     return [Table("", ("", ""), rows), use]
+
+
+def _made_by(sr: Mapping[str, Any]) -> str:
+    """What voxels depend on besides settings: precision, kind of device, torch."""
+    words = [str(sr[key]) for key in ("precision",) if sr.get(key)] + list(sr.get("devices") or ())
+    words += [f"torch {version}" for version in sr.get("torch") or ()]
+    windows = [f"{key} {sr[key]}" for key in ("window", "overlap") if sr.get(key) is not None]
+    return ", ".join(words + windows) or "–"
 
 
 def _origin(volume: VolumeEvidence) -> str:

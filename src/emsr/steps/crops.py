@@ -10,6 +10,7 @@ import numpy as np
 
 from emsr.inference.survey import job_borders, shard_borders
 from emsr.plan import Plan
+from emsr.report.blocks import decibels
 from emsr.report.evidence import CrossView, SectionView
 from emsr.steps.tiles import Area, Images, Span, bicubic, read
 from emsr.stores.card import array_path
@@ -53,7 +54,7 @@ def chosen(scores: Json) -> list[tuple[int, str]]:
     picks = [(order[len(order) // 2], "median"), (order[0], "smallest"), (order[-1], "largest")]
     found: dict[int, str] = {}
     for z, rank in picks:
-        found.setdefault(z, f"the {rank} {what} ({worth[z]:.2f} {unit})")
+        found.setdefault(z, f"the {rank} {what} ({decibels(worth[z])} {unit})")
     return list(found.items())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from emsr import durable, plan
+from emsr import durable, plan, plugins
 from emsr.report.evidence import RuleCost, RunEvidence, StageEvidence, TrainingEvidence, VolumeEvidence
 from emsr.steps import crops
 
@@ -107,8 +107,19 @@ def reasons(card: Path) -> dict[int, str]:
 
 
 def training(name: str, stages: Mapping[str, str]) -> TrainingEvidence:
-    """The stages of a training: cards, and curves and stats beside them where they are."""
-    return TrainingEvidence(name, [_stage(stage, Path(path)) for stage, path in stages.items()])
+    """The stages of a training in their order: cards, and curves and stats beside them where they are."""
+    found = [_stage(stage, Path(path)) for stage, path in stages.items()]
+    return TrainingEvidence(name, sorted(found, key=_order))
+
+
+def _order(stage: StageEvidence) -> int:
+    """Where a stage comes among those of its model, which settings, sorted by name, do not say."""
+    try:
+        needs = plugins.literal(plugins.file_of("models", str(stage.card.get("model"))), "NEEDS")
+    except ValueError:
+        return 0
+    order = list(needs) if isinstance(needs, dict) else []
+    return order.index(stage.name) if stage.name in order else len(order)
 
 
 def _stage(name: str, card: Path) -> StageEvidence:
