@@ -236,6 +236,27 @@ def test_charts_show_what_was_measured() -> None:
     assert use.axes[0].get_legend_handles_labels()[1] == ["test", "damaged"]
 
 
+def test_curves_start_with_what_tells_most_and_drop_copies() -> None:
+    curve = [{"step": s, "image": 0.2 / s, "loss": 0.2 / s, "quantisation": 0.1} for s in (1, 2, 3)]
+    figures = [{"step": 3, "entries": 512, "perplexity": 300.0, "psnr": 24.0, "score": 24.0}]
+    stage = StageEvidence("codebook", {"scores": {"step": 3}}, {"training": curve, "validation": figures})
+    with styled():
+        figure = curve_chart([stage])
+    assert figure is not None
+    left, *right = figure.axes
+    assert left.get_legend_handles_labels()[1] == ["loss", "quantisation"]
+    assert [axes.get_ylabel() for axes in right] == ["psnr", "perplexity"]
+
+
+def test_stages_come_in_the_order_of_the_model(tmp_path: Path) -> None:
+    """Settings are sorted by name; the model says which stage comes first."""
+    finished = Finished(tmp_path, soft_tissue((4, 16, 16)))
+    finished.write_run()
+    stages = dict(sorted(finished.report_settings()["trainings"]["tissue"].items()))
+    found = [stage.name for stage in evidence.training("tissue", stages).stages]
+    assert found == ["flow", "codebook", "indexer", "fusion"]
+
+
 # -- words and tables -------------------------------------------------------------------------------------------------
 
 

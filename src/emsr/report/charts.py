@@ -111,16 +111,17 @@ def _training(axes: Axes, stage: StageEvidence) -> None:
     curve = stage.curves.get("training") or ()
     names = _names(curve, ("loss",))
     lines = {name: _points(curve, name) for name in names}
+    logarithmic = bool(lines) and all(min(values) >= 0 for _, values in lines.values())
     for (name, points), colour in zip(lines.items(), SERIES, strict=False):
         axes.plot(*points, color=colour, lw=1.2, label=name.replace("_", " "))
-    if lines and all(min(values) > 0 for _, values in lines.values()):
-        axes.set_yscale("log")
+    if logarithmic:
+        axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:.2g}")
+        axes.yaxis.set_major_formatter("{x:.3g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"{stage.name}: losses while training")
     if len(names) > 1:
-        axes.legend(loc="upper right", ncols=2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0.2)
 
 
 def _validation(axes: Axes, stage: StageEvidence) -> None:
