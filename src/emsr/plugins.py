@@ -78,6 +78,11 @@ def _assigned(file: Path, name: str) -> ast.expr | None:
     return None
 
 
+def has(file: Path, name: str) -> bool:
+    """Whether module ``file`` assigns to ``name`` at its top level."""
+    return _assigned(file, name) is not None
+
+
 def literal(file: Path, name: str) -> object:
     """The value of constant ``name`` of module ``file``; raises ValueError if it is no literal."""
     node = _assigned(file, name)
@@ -114,6 +119,8 @@ def summary(module: str, function: str) -> str:
 
 def fits(value: object, annotation: str) -> bool:
     """Whether a value read from YAML is of the annotated type: int, float, str, bool, None, a tuple of one of these."""
+    if annotation.startswith("Literal["):
+        return value in ast.literal_eval(f"({annotation.removeprefix('Literal[').removesuffix(']')},)")
     if " | " in annotation:
         return any(fits(value, part) for part in annotation.split(" | "))
     if annotation.startswith("tuple["):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr import plugins
-from emsr.config import Config, Data, Source, Volume, WeightsFile
+from emsr.config import Config, Data, Source, Training, Volume, WeightsFile
 from emsr.plan import proved
 
 RESULTS = {
@@ -171,7 +171,7 @@ class Settings:
         part = self.config.trainings[training]
         values: dict[str, Any] = {
             "stage": stage,
-            "model": part.model.model_dump(mode="json"),
+            "model": {**part.model.model_dump(mode="json"), "options": stage_options(part, stage)},
             "overrides": part.stages[stage],
             "cards": {earlier: self.stage(training, earlier) for earlier in part.needs[stage]},
             "data": [self._data(data, part.scale) for data in part.data],
@@ -262,6 +262,15 @@ class Settings:
     def _data(self, data: Data, scale: int) -> dict[str, Any]:
         lr = self.image(data.volume, self.lr_image(data.volume, scale))
         return {**data.model_dump(mode="json"), "hr": self.image(data.volume, "hr"), "lr": lr}
+
+
+def stage_options(training: Training, stage: str) -> dict[str, Any]:
+    """The options that ``stage`` depends on: all, unless the model's file says what their names begin with."""
+    file = plugins.file_of("models", training.model.name)
+    stated = plugins.literal(file, "STAGE_OPTIONS") if plugins.has(file, "STAGE_OPTIONS") else {}
+    begins = stated.get(stage) if isinstance(stated, dict) else None
+    options = training.model.options
+    return dict(options) if begins is None else {name: options[name] for name in options if name.startswith(begins)}
 
 
 def fingerprint(folder: Path) -> str:

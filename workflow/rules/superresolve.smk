@@ -64,5 +64,5 @@ rule stitch:
     conda:
         "../../envs/cpu.yaml"
     shell:
-        "emsr stitch {params.settings:q} {input.allocate:q} {input.marks:q} {output:q}"
+        "emsr stitch {params.settings:q} {input.allocate:q} {input.marks[0]:q} {output:q}"
         " --workers {threads} --log {log:q}"

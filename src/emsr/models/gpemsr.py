@@ -20,6 +20,21 @@ from emsr.models.reference import Reference, References
 
 SCALES = (4, 8, 16)
 NEEDS = {"flow": (), "codebook": (), "indexer": ("codebook",), "fusion": ("flow", "codebook", "indexer")}
+STAGE_OPTIONS = {  # what names of options that an earlier stage depends on begin with; others leave its weights alone
+    "flow": ("flow_levels", "flow_widths", "flow_kernel", "flow_channels", "flow_scale"),
+    "codebook": (
+        "latent",
+        "channels",
+        "entries",
+        "norm",
+        "tail_",
+        "attention",
+        "codebook_",
+        "decoder_",
+        "discriminator_",
+    ),
+    "indexer": ("latent", "channels", "entries", "norm", "tail_", "attention", "codebook_", "indexer_"),
+}
 State = tuple[Tensor, ...]
 __all__ = ["NEEDS", "PRESETS", "RECIPES", "SCALES", "Gpemsr", "Options", "build", "network", "stages"]
 

@@ -1,0 +1,281 @@
+"""The whole workflow as a user runs it: what is made, what a change redoes, what a kill costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from project import ROOT, Project
+
+pytestmark = pytest.mark.workflow
+
+TINY = {  # a network with all its parts, for a second of training
+    **{"latent_stride": 4, "channels": [8, 8, 8], "latent": 8, "entries": 16, "tail_blocks": 1},
+    **{"indexer_channels": [8, 8], "width": 8, "front_blocks": 1, "back_blocks": 1, "deformable_groups": 1},
+    **{"flow_levels": 3, "flow_widths": [8], "flow_kernel": 3, "flow_features": 4, "flow_scale": 1},
+}
+STAGE = {"steps": 2, "batch": 1, "validate_every": 2, "checkpoint_every": 1, "precision": "float32"}
+STAGES = {
+    "flow": {**STAGE, "patch": 16},
+    "codebook": {**STAGE, "patch": 32, "kmeans_vectors": 64, "unquantised": 0.5},
+    "indexer": {**STAGE, "patch": 16},
+    "fusion": {**STAGE, "patch": 16},
+}
+SHAPE = (14, 97, 90)  # no multiple of the scale
+SR_RULES = ["allocate", "superresolve", "superresolve", "stitch", "score", "report"]
+STAGE_RULES = [f"train {stage}" for stage in STAGES]
+
+
+def tiny_config() -> dict[str, Any]:
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["superresolve"] |= {"overlap": 4, "shard": [4, 64, 64], "chunk": [4, 32, 32]}
+    config["volumes"] = {
+        "cube": {
+            "hr": {"path": "cube.h5", "dataset": "volumes/raw"},
+            "degradation": {"kernel": "bicubic"},
+            "weights": "tiny",
+            "test": [[11, 14]],
+        }
+    }
+    training = {"scale": 4, "window": 16, "sections": 3, "section_step": 1, "seed": 0, "threads": 1, "device": "cpu"}
+    training["model"] = {"name": "gpemsr", "preset": "small", "options": TINY}
+    training["data"] = [{"volume": "cube", "train": [[0, 6]], "validation": [[8, 9]]}]
+    config["trainings"] = {"tiny": {**training, "stages": STAGES}}
+    return config
+
+
+def write_cube(path: Path, shape: tuple[int, int, int] = SHAPE) -> None:
+    """Smooth noise in CREMI layout; section 3 is black."""
+    rng = np.random.default_rng(0)
+    coarse = rng.uniform(0, 255, (shape[0] + 4, shape[1] // 6 + 2, shape[2] // 6 + 2))
+    smooth = sum(coarse[k : k + shape[0]] for k in range(4)) / 4
+    voxels = np.kron(smooth, np.ones((1, 6, 6)))[:, : shape[1], : shape[2]] + rng.normal(0, 4, shape)
+    voxels[3] = 0
+    with h5py.File(path, "w") as file:
+        file.create_dataset("volumes/raw", data=np.clip(voxels, 0, 255).astype(np.uint8))
+        file["volumes/raw"].attrs["resolution"] = (40.0, 4.0, 4.0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after its first whole run. Never changed: tests work on copies."""
+    project = Project(tmp_path_factory.mktemp("finished") / "project", tiny_config())
+    write_cube(project.folder / "cube.h5")
+    run = project.run()
+    assert run.rules == Counter(["ingest", "degrade", *STAGE_RULES, *SR_RULES])
+    assert "The report is" in run.output
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    return finished.copy(tmp_path / "project")
+
+
+def computed(project: Project, volume: str = "cube") -> set[str]:
+    """The shards that the last superresolve jobs computed."""
+    stats = project.path(volume, "sr", "jobs").glob("*.stats.json")
+    return {shard for file in stats for shard in json.loads(file.read_text())["computed"]}
+
+
+def test_what_a_run_leaves(finished: Project) -> None:
+    sr, lr = finished.json("cube", "sr.json"), finished.json("cube", "lr_x4.json")
+    assert lr["shape"] == [14, 24, 22]
+    assert lr["hr_shape"] == [14, 96, 88]
+    assert sr["shape"] == [14, 96, 88]
+    assert sr["voxel_size_nm"] == [40.0, 4.0, 4.0]
+    assert lr["voxel_size_nm"] == [40.0, 16.0, 16.0]
+    assert "3\tdamaged\t" in finished.path("cube", "hr.sections.tsv").read_text() or "3\tblack" in (
+        finished.path("cube", "hr.sections.tsv").read_text()
+    )
+    scores = finished.json("cube", "scores.json")
+    assert set(scores["image"]) == {"bicubic", "sr"}
+    assert scores["settings"]["sections"] == [11, 12, 13]
+    page = finished.path("report.html").read_text()
+    assert "Synthetic tissue" in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+    for stage in STAGES:
+        assert finished.json("trainings", "tiny", f"{stage}.json")["stage"] == stage
+    assert finished.path("cube", "sr.zarr").resolve().name.startswith("sr-")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a finished run, why it is in the table, and exactly the rules that it reruns."""
+
+    reason: str
+    make: Callable[[Project], object]
+    rules: list[str]
+
+
+def change(where: str, value: Any) -> Callable[[Project], object]:
+    return lambda project: project.change(where, value)
+
+
+TRAINING = "trainings.tiny"
+AFTER_FUSION = ["train fusion", *SR_RULES]
+
+
+CHANGES = [
+    Change("nothing", lambda project: None, []),
+    Change("jobs are bookkeeping", change("jobs", 5), []),
+    Change("workers change no voxel", change("workers", 1), []),
+    Change("only the page shows its title", change("report.title", "Other"), ["report"]),
+    Change("scored sections", change("volumes.cube.test", [[12, 14]]), ["score", "report"]),
+    Change("blending is super-resolution", change("superresolve.overlap", 8), SR_RULES),
+    Change("the last stage alone", change(f"{TRAINING}.stages.fusion.steps", 3), AFTER_FUSION),
+    Change(
+        "an earlier stage and those that need it",
+        change(f"{TRAINING}.stages.codebook.steps", 3),
+        ["train codebook", "train indexer", *AFTER_FUSION],
+    ),
+    Change("an option of the fusion network", change(f"{TRAINING}.model.options.back_blocks", 2), AFTER_FUSION),
+    Change(
+        "every stage sees the range",
+        change(f"{TRAINING}.data", [{"volume": "cube", "train": [[0, 5]], "validation": [[8, 9]]}]),
+        [*STAGE_RULES, *SR_RULES],
+    ),
+]
+
+
+@pytest.mark.parametrize("row", CHANGES, ids=[row.reason for row in CHANGES])
+def test_a_change_reruns_exactly(project: Project, row: Change) -> None:
+    row.make(project)
+    run = project.run()
+    assert run.rules == Counter(row.rules)
+    assert project.run("-n").rules == Counter()
+
+
+def lr_only(finished: Project, folder: Path) -> Project:
+    """A project whose volume has only low resolution, with the finished project's weights in a file."""
+    config = tiny_config()
+    config["trainings"] = {}
+    config["volumes"] = {
+        "coarse": {"lr": {"path": "coarse.h5", "dataset": "volumes/raw"}, "weights": {"path": "fusion.safetensors"}}
+    }
+    project = Project(folder, config)
+    write_cube(folder / "coarse.h5", (12, 40, 38))
+    for suffix in ("safetensors", "json"):
+        shutil.copy2(finished.path("trainings", "tiny", f"fusion.{suffix}"), folder / f"fusion.{suffix}")
+    return project
+
+
+@pytest.fixture(scope="module")
+def coarse(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = lr_only(finished, tmp_path_factory.mktemp("coarse") / "project")
+    assert project.run().rules == Counter(["ingest", *SR_RULES])
+    return project
+
+
+def test_low_resolution_alone_needs_no_truth(coarse: Project) -> None:
+    scores = coarse.json("coarse", "scores.json")
+    assert scores["image"] is None
+    assert "only low resolution" in scores["reason"]
+    assert scores["consistency"]["sr"]["psnr"] > 0
+    assert "only low resolution" in coarse.path("report.html").read_text()
+
+
+def test_weights_swapped_under_their_old_time_stamp(coarse: Project, tmp_path: Path) -> None:
+    """Weights and card of the same size, age and name, other content."""
+    from emsr.models import checkpoint
+
+    project = coarse.copy(tmp_path / "project")
+    files = [project.folder / f"fusion.{suffix}" for suffix in ("safetensors", "json")]
+    ages = [file.stat() for file in files]
+    card = checkpoint.load_card(files[0])
+    state = {name: tensor * 1.01 if tensor.is_floating_point() else tensor for name, tensor in
+             checkpoint.load_state(files[0], card).items()}  # fmt: skip
+    checkpoint.save(files[0], state, card)
+    for file, age in zip(files, ages, strict=True):
+        os.utime(file, ns=(age.st_atime_ns, age.st_mtime_ns))
+    before = project.json("coarse", "sr.json")["sha256"]
+    assert project.run().rules == Counter(SR_RULES)
+    assert project.json("coarse", "sr.json")["sha256"] != before
+    assert project.run("-n").rules == Counter()
+    shutil.copy2(coarse.folder / "fusion.safetensors", files[0])
+    run = project.run(check=False)
+    assert run.returncode != 0
+    assert "restore the file or the card" in run.output
+
+
+def test_a_changed_section_recomputes_only_shards_made_from_it(coarse: Project, tmp_path: Path) -> None:
+    """Section 8 opens the third layer of shards (4 sections each); section 7, its neighbour, closes the second."""
+    project = coarse.copy(tmp_path / "project")
+    with h5py.File(project.folder / "coarse.h5", "r+") as file:
+        file["volumes/raw"][8] = np.roll(file["volumes/raw"][8], 3, axis=0)
+    assert project.run().rules == Counter(["ingest", *SR_RULES])
+    every = {file.stem for file in project.path("coarse").glob("sr-*.records/*.json")}
+    assert computed(project) == {shard for shard in every if shard.startswith(("1_", "2_"))} != every
+
+
+def test_half_way_another_number_of_jobs_computes_what_is_missing(coarse: Project, tmp_path: Path) -> None:
+    project = coarse.copy(tmp_path / "project")
+    whole = project.bytes_of("coarse/sr.zarr")
+    records = sorted(project.path("coarse").glob("sr-*.records/*.json"))
+    for file in records[1::2]:
+        file.unlink()
+    for name in ("sr.json", "sr/proof.json", "sr/jobs/1-of-2.json", "sr/jobs/2-of-2.json"):
+        project.path("coarse", *name.split("/")).unlink()
+    for file in project.path("coarse", "sr", "jobs").glob("*.stats.json"):
+        file.unlink()
+    project.change("jobs", 3)
+    assert project.run().rules["superresolve"] == 3
+    assert computed(project, "coarse") == {file.stem for file in records[1::2]}
+    assert project.bytes_of("coarse/sr.zarr") == whole
+
+
+def test_kill_during_super_resolution(coarse: Project, tmp_path: Path) -> None:
+    """The rerun ends with the same bytes and leaves finished shards alone."""
+    whole, root = coarse.bytes_of("coarse/sr.zarr"), coarse.json("coarse", "sr.json")["sha256"]
+    project = coarse.copy(tmp_path / "project")
+    for part in project.path("coarse").glob("sr*"):
+        part.unlink() if part.is_symlink() or part.is_file() else shutil.rmtree(part)
+
+    def some() -> bool:
+        return len(list(project.path("coarse").glob("sr-*.records/*.json"))) >= 3
+
+    project.kill_when(some)
+    done = {file.stem for file in project.path("coarse").glob("sr-*.records/*.json")}
+    project.run("--unlock")
+    project.run("--rerun-incomplete")
+    every = {file.stem for file in project.path("coarse").glob("sr-*.records/*.json")}
+    assert done
+    assert computed(project, "coarse") <= every - done
+    assert project.bytes_of("coarse/sr.zarr") == whole
+    assert project.json("coarse", "sr.json")["sha256"] == root
+
+
+def test_kill_during_training_and_the_same_weights_again(finished: Project, tmp_path: Path) -> None:
+    """A killed training goes on bit for bit, and a second project trains the same weights."""
+    project = Project(tmp_path / "project", tiny_config())
+    shutil.copy2(finished.folder / "cube.h5", project.folder / "cube.h5")
+    target = "results/trainings/tiny/fusion.json"
+    checkpoints = project.path("trainings", "tiny")
+    project.kill_when(lambda: any(checkpoints.glob("codebook.checkpoint/*")), target)
+    project.run("--unlock")
+    project.run("--rerun-incomplete", target)
+    for stage in STAGES:
+        file = ("trainings", "tiny", f"{stage}.safetensors")
+        assert project.path(*file).read_bytes() == finished.path(*file).read_bytes(), stage
+
+
+def test_dry_run_with_the_cluster_profile_asks_for_gpus(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", yaml.safe_load((ROOT / "config.yaml").read_text()))
+    shutil.copytree(ROOT / "slurm", project.folder / "slurm")
+    run = project.run("--profile", "slurm", "-n")
+    assert run.rules["superresolve"] == 16
+    for rule in ("train", "superresolve"):
+        block = run.output.split(f"rule {rule}:")[1].split("\n\n")[0]
+        assert "gpu=1" in block, rule
