@@ -106,3 +106,12 @@ def test_plugins_are_read_without_being_imported(tmp_path: Path, monkeypatch: py
     assert plugins.literal(file, "SCALES") == (4,)
     assert plugins.keys(file, "PRESETS") == ["a"]
     assert plugins.fields(file, "Options") == {"width": "int"}
+
+
+def test_public_names_come_lazily() -> None:
+    code = (
+        "import sys, emsr; first = 'torch' in sys.modules; "
+        "print(first, callable(emsr.load_model), callable(emsr.superresolve))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]

@@ -34,7 +34,9 @@ def test_bicubic_equals_pil_away_from_the_border(image: np.ndarray, scale: int) 
 def test_constant_stays_constant_and_types_are_kept(kernel: str) -> None:
     fine = np.full((3, 32, 48), 250, np.uint8)
     coarse = degrade(fine, 8, kernel)
-    assert coarse.dtype == np.uint8 and coarse.shape == (3, 4, 6) and (coarse == 250).all()
+    assert coarse.dtype == np.uint8
+    assert coarse.shape == (3, 4, 6)
+    assert (coarse == 250).all()
     assert (upsample(coarse, 8) == 250).all()
 
 

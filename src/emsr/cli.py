@@ -149,5 +149,7 @@ def _run(arguments: dict[str, Any]) -> int:
         logging.getLogger("emsr").error(" ".join(str(error).split()))
         return 1
     return 0
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -27,17 +27,48 @@ rule report:
     input:
         settings.evidence,
     output:
-        f"{R}/report.html",
-    params:
-        settings=lambda wildcards: settings.report(),
+        page=report(f"{R}/report.html", caption="../report/page.rst", category="Report"),
+        headline=report(
+            f"{R}/report/headline.tsv",
+            caption="../report/headline.rst",
+            category="Scores",
+            labels={"of": "all volumes", "what": "means"},
+        ),
+        rules=report(
+            f"{R}/report/rules.tsv",
+            caption="../report/rules.rst",
+            category="Time and memory",
+        ),
+        volumes=[
+            report(
+                f"{R}/report/volumes/{name}/{file}",
+                caption=f"../report/{Path(file).stem}.rst",
+                category="Scores" if file.endswith(".tsv") else "Pictures",
+                labels={"of": name, "what": Path(file).stem},
+            )
+            for name in settings.superresolved
+            for file in ("sections.png", "planes.png", "scores.tsv")
+        ],
+        trainings=[
+            report(
+                f"{R}/report/trainings/{name}/{file}",
+                caption=f"../report/{Path(file).stem}.rst",
+                category="Training",
+                labels={"of": name, "what": Path(file).stem},
+            )
+            for name in settings.config.trainings
+            for file in ("curves.png", "health.tsv")
+        ],
     log:
         f"{R}/logs/report.log",
     benchmark:
         f"{R}/benchmarks/report.tsv"
+    conda:
+        "../../envs/cpu.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../../envs/cpu.yaml"
+    params:
+        settings=lambda wildcards: settings.report(),
     shell:
-        "emsr report {params.settings:q} {output:q} --log {log:q}"
+        "emsr report {params.settings:q} {output.page:q} --log {log:q}"
