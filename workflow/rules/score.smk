@@ -8,17 +8,17 @@ rule score:
         sr=f"{R}/{{volume}}/sr.json",
     output:
         f"{R}/{{volume}}/scores.json",
-    params:
-        settings=lambda wildcards: settings.score(wildcards.volume),
     log:
         f"{R}/logs/score/{{volume}}.log",
     benchmark:
         f"{R}/benchmarks/score/{{volume}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
     resources:
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../../envs/cpu.yaml"
+    params:
+        settings=lambda wildcards: settings.score(wildcards.volume),
     shell:
         "emsr score {params.settings:q} {output:q} --log {log:q}"
 

@@ -7,17 +7,17 @@ rule allocate:
         card=lambda wildcards: settings.card(wildcards.volume),
     output:
         f"{R}/{{volume}}/sr/allocate.json",
-    params:
-        settings=lambda wildcards: settings.allocate(wildcards.volume),
     log:
         f"{R}/logs/allocate/{{volume}}.log",
     benchmark:
         f"{R}/benchmarks/allocate/{{volume}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../envs/cpu.yaml"
+    params:
+        settings=lambda wildcards: settings.allocate(wildcards.volume),
     shell:
         "emsr allocate {params.settings:q} {input.lr:q} {input.card:q} {output:q} --log {log:q}"
 
@@ -27,18 +27,18 @@ rule superresolve:
         f"{R}/{{volume}}/sr/allocate.json",
     output:
         f"{R}/{{volume}}/sr/jobs/{{scatteritem}}.json",
-    params:
-        settings=lambda wildcards: settings.superresolve(wildcards.volume),
     log:
         f"{R}/logs/superresolve/{{volume}}.{{scatteritem}}.log",
     benchmark:
         f"{R}/benchmarks/superresolve/{{volume}}.{{scatteritem}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
     threads: settings.config.workers
     resources:
         mem_mb=8000,
         runtime=240,
-    conda:
-        "../../envs/gpu.yaml"
+    params:
+        settings=lambda wildcards: settings.superresolve(wildcards.volume),
     shell:
         "emsr superresolve {params.settings:q} {input:q} {wildcards.scatteritem} {output:q}"
         " --workers {threads} --log {log:q}"
@@ -48,21 +48,23 @@ rule stitch:
     input:
         allocate=f"{R}/{{volume}}/sr/allocate.json",
         marks=lambda wildcards: settings.marks(wildcards.volume)
-        or gather.job(settings.path(wildcards.volume, "sr", "jobs", "{scatteritem}.json")),
+        or gather.job(
+            settings.path(wildcards.volume, "sr", "jobs", "{scatteritem}.json")
+        ),
     output:
         f"{R}/{{volume}}/sr.json",
-    params:
-        settings=lambda wildcards: settings.stitch(wildcards.volume),
     log:
         f"{R}/logs/stitch/{{volume}}.log",
     benchmark:
         f"{R}/benchmarks/stitch/{{volume}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
     threads: settings.config.workers
     resources:
         mem_mb=4000,
         runtime=240,
-    conda:
-        "../../envs/cpu.yaml"
+    params:
+        settings=lambda wildcards: settings.stitch(wildcards.volume),
     shell:
         "emsr stitch {params.settings:q} {input.allocate:q} {input.marks[0]:q} {output:q}"
         " --workers {threads} --log {log:q}"

@@ -6,17 +6,17 @@ rule train:
         lambda wildcards: settings.train_inputs(wildcards.training, wildcards.stage),
     output:
         f"{R}/trainings/{{training}}/{{stage}}.json",
-    params:
-        settings=lambda wildcards: settings.train(wildcards.training, wildcards.stage),
     log:
         f"{R}/logs/train/{{training}}.{{stage}}.log",
     benchmark:
         f"{R}/benchmarks/train/{{training}}.{{stage}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
     threads: lambda wildcards: settings.config.trainings[wildcards.training].threads
     resources:
         mem_mb=8000,
         runtime=1440,
-    conda:
-        "../../envs/gpu.yaml"
+    params:
+        settings=lambda wildcards: settings.train(wildcards.training, wildcards.stage),
     shell:
         "emsr train {params.settings:q} {output:q} --log {log:q}"
