@@ -172,7 +172,7 @@ class Training(Part):
     @property
     def last_stage(self) -> str:
         """The stage whose weights are the whole network."""
-        return list(self.stages)[-1]
+        return list(self.needs)[-1]
 
     @model_validator(mode="after")
     def _fits_the_model(self) -> Training:
@@ -194,13 +194,11 @@ class Training(Part):
 
     def _check_stages(self) -> None:
         known = plugins.fields(plugins.PACKAGE / "models" / "stage.py", "Stage")
-        if list(self.stages) != list(self.needs):
+        if set(self.stages) != set(self.needs):
             wrong = next((name for name in self.stages if name not in self.needs), None)
             if wrong:
                 raise ValueError(plugins.unknown("stage", wrong, self.needs))
-            raise ValueError(
-                f"stages must be {', '.join(self.needs)}, in this order, not {', '.join(self.stages) or 'none'}"
-            )
+            XX
         for stage, values in self.stages.items():
             if "use" in values:
                 if len(values) > 1 or not isinstance(values["use"], str):

@@ -15,7 +15,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class SpyNet(nn.Module):
     """One small convolutional network a level, each correcting the flow of the coarser one.
 
-    ``channels`` is 3 for published weights, which see ImageNet's normalisation of a repeated grey image, else 1.
+    ``channels`` is 3 for published weights, which see ImageNet's normalisation of a repeated grey image, else 1: then
+    each level sees zero mean and unit variance, without which coarse levels, whose contrast is low, hardly learn.
     """
 
     mean: Tensor
@@ -41,24 +42,30 @@ class SpyNet(nn.Module):
         y, x = moved.shape[-2:]
         coarse = 2 ** (len(self.levels) - 1)
         size = (-(-y // coarse) * coarse, -(-x // coarse) * coarse)
-        pyramids = [self._pyramid(image, size) for image in (moved, fixed)]
-        flow = moved.new_zeros(0)
-        for network, a, b in zip(self.levels, *pyramids, strict=True):
-            flow = _doubled(flow) if len(flow) else a.new_zeros(a.shape[0], 2, *a.shape[-2:])
-            flow = flow + network(torch.cat([a, warp(b, flow), flow], 1))
         if size == (y, x):
-            return flow
-        flow = F.interpolate(flow, (y, x), mode="bilinear", align_corners=False)
+            return self.coarse_to_fine(moved, fixed)[-1]
+        a, b = (F.interpolate(image, size, mode="bilinear", align_corners=False) for image in (moved, fixed))
+        flow = F.interpolate(self.coarse_to_fine(a, b)[-1], (y, x), mode="bilinear", align_corners=False)
         return flow * flow.new_tensor([x / size[1], y / size[0]]).view(1, 2, 1, 1)
 
-    def _pyramid(self, image: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    def coarse_to_fine(self, moved: Tensor, fixed: Tensor, levels: int | None = None) -> list[Tensor]:
+        """The flow after each of the coarsest ``levels`` levels (all by default), each in pixels of its own grid.
+
+        Both images float32, sides multiples of 2 to the number of levels less one.
+        """
+        flows: list[Tensor] = []
+        used = list(self.levels)[:levels]
+        for network, a, b in zip(used, self._pyramid(moved), self._pyramid(fixed), strict=False):
+            flow = _doubled(flows[-1]) if flows else a.new_zeros(a.shape[0], 2, *a.shape[-2:])
+            flows.append(flow + network(torch.cat([a, warp(b, flow), flow], 1)))
+        return flows
+
+    def _pyramid(self, image: Tensor) -> list[Tensor]:
         """Normalised images, coarsest first."""
-        if image.shape[-2:] != size:
-            image = F.interpolate(image, size, mode="bilinear", align_corners=False)
         images = [(image - self.mean) / self.std]
         for _ in range(len(self.levels) - 1):
             images.append(F.avg_pool2d(images[-1], 2))
-        return images[::-1]
+        return images[::-1] if self.mean.shape[1] == 3 else [_standardised(image) for image in images[::-1]]
 
 
 def _convolutions(ends: tuple[int, ...], kernel: int) -> nn.Sequential:
@@ -66,6 +73,12 @@ def _convolutions(ends: tuple[int, ...], kernel: int) -> nn.Sequential:
     for inputs, outputs in pairwise(ends):
         layers += [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
+
+
+def _standardised(image: Tensor) -> Tensor:
+    """(batch, channels, y, x) with zero mean and unit variance over y and x; a constant image becomes zero."""
+    centred = image - image.mean((-2, -1), keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean((-2, -1), keepdim=True) + 1e-4)
 
 
 def _doubled(flow: Tensor) -> Tensor:

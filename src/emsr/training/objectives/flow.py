@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from emsr.layers.blocks import resize
 from emsr.layers.flow import warp
@@ -37,7 +38,8 @@ class Flow:
 
     def __init__(self, context: Context) -> None:
         alone = replace(context, training=_alone(context.training), validation=_alone(context.validation))
-        self.context, self.stage, self.network = alone, context.stage, context.network
+        self.context, self.stage = alone, context.stage
+        self.network: Any = context.network
         self.request = Request(self.stage.patch, 1, self.stage.batch, hr=False, augment=self.stage.augment)
         self.patches = alone.patches(self.request, "training")
 
@@ -51,8 +53,13 @@ class Flow:
         return self.patches.batch(step)
 
     def losses(self, batch: Batch, step: int) -> Losses:
+        """Mean endpoint error, in lr pixels, of the levels so far: they join one by one, evenly over the steps, so that
+        cheap coarse levels, on which the finer ones build, learn longest."""
         pair = self.pair(batch, generator(self.context.seed, "flow warps", step))
-        return {"loss": losses.endpoint_error(self.flow(self.network, pair), pair.truth, pair.inside)}
+        levels = 1 + step * len(self.network.levels) // self.stage.steps
+        moved, fixed = (resize(section, self.context.flow_scale) for section in (pair.moved, pair.fixed))
+        flows = self.network.coarse_to_fine(moved, fixed, levels)
+        return {"loss": torch.stack([_error(flow, pair) for flow in flows]).mean()}
 
     def after(self, step: int) -> None:
         """Nothing follows a step."""
@@ -90,6 +97,13 @@ class Flow:
             still.append(float(losses.endpoint_error(torch.zeros_like(pair.truth), pair.truth, pair.inside)))
         error = float(np.mean(errors))
         return {"endpoint_error": error, "endpoint_error_without_flow": float(np.mean(still)), "score": -error}
+
+
+def _error(flow: Tensor, pair: Pair) -> Tensor:
+    """Endpoint error in lr pixels of a flow on a grid of another size, in that grid's pixels."""
+    size, finer = flow.shape[-2:], flow.shape[-1] / pair.truth.shape[-1]
+    truth, inside = (functional.interpolate(t, size, mode="area") for t in (pair.truth, pair.inside))
+    return losses.endpoint_error(flow / finer, truth, inside)
 
 
 def _alone(series: Sequence[Series]) -> tuple[Series, ...]:
