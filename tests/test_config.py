@@ -53,7 +53,11 @@ MISTAKES = [
     (f"{TRAINING}.stages.codebook", {"stepps": 4}, "stage codebook: key 'stepps' is unknown; did you mean 'steps'?"),
     (f"{TRAINING}.stages.codebook", {"use": "other"}, "training 'other' is unknown"),
     (f"{TRAINING}.stages.codebook", {"use": "tissue"}, "uses itself"),
-    (f"{TRAINING}.stages", {"codebook": {}}, "stages must be flow, codebook, indexer, fusion"),
+    (
+        f"{TRAINING}.stages",
+        {"codebook": {}},
+        "stages must be flow, codebook, indexer, fusion; flow, indexer, fusion missing",
+    ),
     (f"{TRAINING}.init_from", {"fusion": "nowhere.safetensors"}, "weights nowhere.safetensors do not exist"),
     (f"{TRAINING}.data", [{"volume": "other", "train": [], "validation": []}], "volume 'other' is unknown"),
     (
@@ -78,7 +82,7 @@ MISTAKES = [
     ("volumes.tissue.hr", {"path": "nowhere.h5"}, "path nowhere.h5 does not exist"),
     ("volumes.a b", {"hr": None}, "should match pattern"),
     ("volumes.logs", "TISSUE", "volume name 'logs' is a folder that emsr writes itself"),
-    ("superresolve.chunk", [16, 100, 128], "shard [32, 256, 256] is not a multiple of chunk [16, 100, 128]"),
+    ("superresolve.chunk", [16, 100, 128], "shard [16, 512, 512] is not a multiple of chunk [16, 100, 128]"),
     ("superresolve.overlap", -1, "greater than or equal to 0"),
     ("jobs", 0, "greater than or equal to 1"),
     ("workers", True, "valid integer"),

@@ -198,7 +198,8 @@ class Training(Part):
             wrong = next((name for name in self.stages if name not in self.needs), None)
             if wrong:
                 raise ValueError(plugins.unknown("stage", wrong, self.needs))
-            XX
+            missing = [name for name in self.needs if name not in self.stages]
+            raise ValueError(f"stages must be {', '.join(self.needs)}; {', '.join(missing)} missing")
         for stage, values in self.stages.items():
             if "use" in values:
                 if len(values) > 1 or not isinstance(values["use"], str):
