@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emsr import plugins
+from emsr.mistakes import one_line
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -333,45 +334,15 @@ def _check_apart(what: str, ranges: tuple[Range, ...], other: str, others: tuple
             )
 
 
-def parse(values: dict[str, Any]) -> Config:
-    """Validate ``values`` as read from YAML; raises ValueError with one line for the first mistake."""
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(_one_line(error)) from None
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first mistake: where, which value, why, and the nearest known key."""
-    first = min(error.errors(), key=_rank)
-    where = ".".join(str(part) for part in first["loc"] if part not in ("constrained-str", "WeightsFile"))
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"config: {plugins.unknown('key', where, _known_keys(first['loc'][:-1]))}{more}"
-    if first["type"] == "missing":
-        return f"config: {where} is missing; config.yaml shows every key{more}"
-    reason = first["msg"].removeprefix("Value error, ")
-    shown = "" if first["type"] == "value_error" else f" is {first['input']!r}:"
-    return f"config: {where}{shown}{' ' if where else ''}{reason}{more}"
-
-
-def _rank(mistake: Any) -> int:
-    """Misspelt keys come before the keys that they leave missing, and one kind of weights speaks for its own input."""
-    if mistake["type"] == "extra_forbidden":
-        return 0
-    return 2 if "constrained-str" in mistake["loc"] and not isinstance(mistake["input"], str) else 1
-
-
-KINDS: dict[str, type[Part]] = {
+KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
     **{"volumes": Volume, "trainings": Training, "superresolve": Superresolve, "report": Report, "model": Model},
     **{"data": Data, "tissue": Tissue, "degradation": Degradation, "hr": Source, "lr": Source, "labels": Source},
 }
 
 
-def _known_keys(parent: tuple[Any, ...]) -> list[str]:
-    """Full names of the keys that the schema has below ``parent``."""
-    part: type[Part] = Config
-    for above, name in zip((None, *parent), parent, strict=False):
-        if isinstance(name, str) and above not in ("volumes", "trainings"):  # below these stand names of the user's
-            part = KINDS.get(name, part)
-    return [".".join([*map(str, parent), known]) for known in part.model_fields]
+def parse(values: dict[str, Any]) -> Config:
+    """Validate ``values`` as read from YAML; raises ValueError with one line for the first mistake."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(one_line(error, Config, KINDS)) from None
