@@ -45,6 +45,17 @@ def test_a_batch_is_the_sections_of_its_places() -> None:
         np.testing.assert_array_equal(hr[0, ::SCALE, ::SCALE], lr[1, 0])
 
 
+def test_a_stage_without_lr_sees_all_of_hr() -> None:
+    one = series()
+    patches = Patches([one], Request(patch=64, scale=1, batch=5, lr=False, augment=False), 0, "codebook")
+    batches = [patches.batch(step) for step in range(40)]
+    assert max(place.y for batch in batches for place in batch.places) > 40 * SCALE - 64 - 10
+    assert max(place.x for batch in batches for place in batch.places) > 36 * SCALE - 64 - 10
+    for place, hr in ((p, h) for b in batches if b.hr is not None for p, h in zip(b.places, b.hr, strict=True)):
+        box = np.s_[one.centre(place.row), place.y : place.y + 64, place.x : place.x + 64]
+        np.testing.assert_array_equal(hr[0], one.hr[box])  # type: ignore[index]
+
+
 @pytest.mark.parametrize("orientation", range(8))
 def test_lr_and_hr_turn_together(orientation: int) -> None:
     one = series()

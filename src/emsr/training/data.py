@@ -157,7 +157,8 @@ class Patches:
 
     def _plane(self, series: Series) -> tuple[int, int]:
         """Size y, x of a section in pixels of the request."""
-        if series.lr is not None:
+        if self.request.lr:
+            assert series.lr is not None
             return series.lr.shape[1], series.lr.shape[2]
         assert series.hr is not None
         return series.hr.shape[1] // self.request.scale, series.hr.shape[2] // self.request.scale
