@@ -42,4 +42,4 @@ docs: install
 	@ls docs
 
 clean:
-	rm -rf .venv .snakemake results
+	rm -rf .venv .snakemake

@@ -50,4 +50,5 @@ onstart:
 
 
 onsuccess:
-    print(f"The report is {Path(settings.report_path).resolve()}")
+    if Path(settings.report_path).is_file():
+        print(f"The report is {Path(settings.report_path).resolve()}")

@@ -44,7 +44,8 @@ def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_good_config_passes(values: dict[str, Any], tmp_path: Path) -> None:
     check_config(parse(values))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    check(tmp_path / "config.yaml")
+    (tmp_path / "mine.yaml").write_text("jobs: 3")
+    check([tmp_path / "config.yaml", tmp_path / "mine.yaml"])
 
 
 def source_of(voxels: np.ndarray, **how: Any) -> Callable[[dict[str, Any]], None]:
@@ -103,6 +104,12 @@ MISTAKES = [
      or values["volumes"]["v"]["labels"].update(dataset="other"), "labels /other have shape [5, 32, 32]"),
     ("negative labels", lambda values: write(Path("v.h5"), RAW.astype(np.int64), name="other")
      or values["volumes"]["v"]["labels"].update(dataset="other"), "int64"),
+    ("stride finer than the scale", put("trainings", "t", "model", "options", value={"latent_stride": 4}),
+     "trainings.t: latent_stride 4 is finer than scale 8"),
+    ("window off the latent grid", lambda values: values["trainings"]["t"].update(
+        window=68, scale=4, model={"name": "gpemsr", "preset": "small", "options": {"latent_stride": 32,
+        "channels": [8] * 6, "indexer_channels": [8] * 5}}), "window 68 is not a multiple of 8"),
+    ("no VGG", put("trainings", "t", "model", "preset", value="published"), "needs perceptual"),
     ("card of nothing", with_weights({"scale": 8}), "is no card of weights"),
     ("another stage", with_weights({**CARD, "stage": "indexer"}), "are of stage indexer; the whole network is fusion"),
     ("overlap of the window", with_weights({**CARD, "window": 16}), "overlap 16 is not less than window 16"),

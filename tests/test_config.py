@@ -58,7 +58,11 @@ MISTAKES = [
         {"codebook": {}},
         "stages must be flow, codebook, indexer, fusion; flow, indexer, fusion missing",
     ),
-    (f"{TRAINING}.init_from", {"fusion": "nowhere.safetensors"}, "weights nowhere.safetensors do not exist"),
+    (
+        f"{TRAINING}.init_from",
+        {"fusion": "nowhere.safetensors"},
+        "init_from.fusion: nowhere.safetensors does not exist",
+    ),
     (f"{TRAINING}.data", [{"volume": "other", "train": [], "validation": []}], "volume 'other' is unknown"),
     (
         f"{TRAINING}.data",

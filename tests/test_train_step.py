@@ -246,3 +246,30 @@ def test_bad_settings_are_one_line(
         train(chosen, tmp_path / "out.json")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("stage", ["indexer", "fusion"])
+def test_what_frozen_stages_said_is_kept_and_changes_no_bit(
+    trained: Path, volume: dict[str, str], tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emsr.models.gpemsr import Gpemsr
+    from emsr.models.vqgan import Vqgan
+    from emsr.training.objectives import fusion, indexer
+
+    looks: list[int] = []
+    for owner, name in ((Gpemsr, "references"), (Vqgan, "indices")):
+        inner = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, inner=inner: looks.append(1) or inner(*args))
+    # patches as large as lr / 2 make a small lattice, so that patches recur
+    overrides = {"steps": 60, "batch": 4, "patch": 12, "cache": True, "augment": False, "validate_every": 0}
+    results = []
+    for kept in (10**9, 0):
+        monkeypatch.setattr(fusion, "KEPT_BYTES", kept)
+        monkeypatch.setattr(indexer, "KEPT", kept)
+        looks.clear()
+        out = tmp_path / str(kept) / f"{stage}.json"
+        train(settings(stage, volume, trained, overrides=overrides), out)
+        results.append((len(looks), out.with_suffix(".safetensors").read_bytes()))
+    (few, one), (many, other) = results
+    assert few < many / 2
+    assert one == other

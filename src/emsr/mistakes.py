@@ -20,7 +20,8 @@ def one_line(error: ValidationError, root: type[BaseModel], kinds: Kinds) -> str
     if first["type"] == "extra_forbidden":
         return f"config: {plugins.unknown('key', where, _known_keys(first['loc'][:-1], root, kinds))}{more}"
     if first["type"] == "missing":
-        return f"config: {where} is missing; config.yaml shows every key{more}"
+        hint = "config.yaml shows every key, and an overlay is laid over it: --configfile config.yaml MINE.yaml"
+        return f"config: {where} is missing; {hint}{more}"
     reason = first["msg"].removeprefix("Value error, ")
     shown = "" if first["type"] == "value_error" else f" is {first['input']!r}:"
     return f"config: {where}{shown}{' ' if where else ''}{reason}{more}"

@@ -175,10 +175,11 @@ class Settings:
             "overrides": part.stages[stage],
             "cards": {earlier: self.stage(training, earlier) for earlier in part.needs[stage]},
             "data": [self._data(data, part.scale) for data in part.data],
-            "init_from": part.init_from.get(stage),
+            "init_from": (part.init_from or {}).get(stage),
         }
         for key in ("scale", "sections", "section_step", "window", "seed", "threads", "device", "perceptual", "spynet"):
             values[key] = getattr(part, key)
+        values["model"]["sha256"] = own_model(part)
         values["perceptual"], values["spynet"] = _hashed(part.perceptual), _hashed(part.spynet)
         values["init_from"] = _hashed(values["init_from"])
         return text("train", values)
@@ -188,6 +189,8 @@ class Settings:
         values = self.config.superresolve.model_dump(mode="json")
         weights = self.config.volumes[volume].weights
         values["weights"] = _hashed(weights.path) if isinstance(weights, WeightsFile) else None
+        if isinstance(weights, str):
+            values["model_sha256"] = own_model(self.config.trainings[weights])
         values["superresolve_result"] = result_number("superresolve")
         return text("allocate", values)
 
@@ -256,8 +259,7 @@ class Settings:
         return source
 
     def _layout(self) -> dict[str, Any]:
-        layout = self.config.superresolve
-        return {"shard": layout.shard, "chunk": layout.chunk}
+        return self.config.ingest.model_dump()
 
     def _data(self, data: Data, scale: int) -> dict[str, Any]:
         lr = self.image(data.volume, self.lr_image(data.volume, scale))
@@ -271,6 +273,12 @@ def stage_options(training: Training, stage: str) -> dict[str, Any]:
     begins = stated.get(stage) if isinstance(stated, dict) else None
     options = training.model.options
     return dict(options) if begins is None else {name: options[name] for name in options if name.startswith(begins)}
+
+
+def own_model(training: Training) -> str | None:
+    """The content of a model file of the user's own; emsr's models change with their result numbers."""
+    name = training.model.name
+    return content_sha256(plugins.file_of("models", name)) if "." in name else None
 
 
 def fingerprint(folder: Path) -> str:

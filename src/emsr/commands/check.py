@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from emsr import plugins
-from emsr.config import Config, Range, Source, Volume, WeightsFile, parse
+from emsr.config import Config, Range, Source, Training, Volume, WeightsFile, parse
 
 if TYPE_CHECKING:
     from emsr.stores.source import Source as Opened
 
 
-def check(config: Path) -> None:
-    """Open every source and card that a config file names, and refuse what does not fit together."""
-    check_config(parse(yaml.safe_load(config.read_text(encoding="utf-8"))))
+def check(configs: list[Path]) -> None:
+    """Check config.yaml and overlays, in order: open all that they name and refuse what does not fit."""
+    from snakemake.utils import update_config
+
+    values: dict[str, Any] = {}
+    for file in configs:
+        update_config(values, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    check_config(parse(values))
 
 
 def check_config(config: Config) -> None:
@@ -31,6 +37,8 @@ def check_config(config: Config) -> None:
     for name, volume in config.volumes.items():
         if isinstance(volume.weights, WeightsFile):
             _check_weights(name, volume.weights, config.superresolve.overlap)
+    for name, training in config.trainings.items():
+        _check_network(name, training)
 
 
 def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:
@@ -96,3 +104,23 @@ def _check_weights(name: str, weights: WeightsFile, overlap: int) -> None:
     if overlap >= card["window"]:
         raise ValueError(f"superresolve.overlap {overlap} is not less than window {card['window']} of weights {path}")
     load_state(path, card)
+
+
+def _check_network(name: str, training: Training) -> None:
+    """Every stage's network can be built (without memory: on the meta device) and takes the window."""
+    import torch
+
+    from emsr.models.stage import overridden
+    from emsr.plan import check_window
+
+    model = plugins.load("models", training.model.name)
+    try:
+        options = overridden(model.PRESETS[training.model.preset], training.model.options)
+        with torch.device("meta"):
+            model.build(training.scale, training.sections, options)
+        card = {"options": asdict(options), "scale": training.scale}
+        check_window(training.window, 0, card)
+    except ValueError as error:
+        raise ValueError(f"trainings.{name}: {error}") from None
+    if getattr(options, "reference", False) and options.mask_features == "vgg" and not training.perceptual:
+        raise ValueError(f"trainings.{name}: mask_features vgg needs perceptual, VGG19 weights; or use encoder")

@@ -90,16 +90,19 @@ def frozen(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def recurring(context: Context) -> Request:
-    """The request of a stage with frozen parts: on a lattice of half patches, so that what they say of a patch can be
-    kept, if the recipe asks for it and each patch of the lattice would be used at least twice; else anywhere."""
+def recurring(context: Context, uses: int) -> Request:
+    """The request of a stage with frozen parts, which look at ``uses`` sections in all.
+
+    On a lattice a little finer than the patch, so that what they say of a section there can be kept, if the recipe asks
+    for it and each would be used at least three times on average; else anywhere.
+    """
     stage = context.stage
     free = Request(stage.patch, context.scale, stage.batch, augment=stage.augment)
     if not stage.cache:
         return free
-    lattice = replace(free, lattice=max(4, stage.patch // 8 * 4))
+    lattice = replace(free, lattice=max(4, stage.patch * 7 // 8 // 4 * 4))
     patches = context.patches(lattice, "training").count()
-    return lattice if 2 * patches <= stage.steps * stage.batch else free
+    return lattice if 3 * patches <= uses else free
 
 
 def channels_last(network: nn.Module, device: str) -> nn.Module:

@@ -39,7 +39,7 @@ class Indexer:
     def __init__(self, context: Context) -> None:
         self.context, self.stage, self.network = context, context.stage, context.network
         self.codebook: Any = frozen(context.parts["codebook"])
-        self.request = recurring(context)
+        self.request = recurring(context, self.stage.steps * self.stage.batch)
         self.patches = context.patches(self.request, "training")
         self.kept: dict[Place, Tensor] = {}
         self._validation: list[Batch] | None = None
