@@ -261,7 +261,7 @@ def test_what_frozen_stages_said_is_kept_and_changes_no_bit(
         inner = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args, inner=inner: looks.append(1) or inner(*args))
     # patches as large as lr / 2 make a small lattice, so that patches recur
-    overrides = {"steps": 60, "batch": 4, "patch": 12, "cache": True, "augment": False, "validate_every": 0}
+    overrides = {"steps": 60, "batch": 4, "patch": 12, "cache": True, "augment": False, "validate_every": 30}
     results = []
     for kept in (10**9, 0):
         monkeypatch.setattr(fusion, "KEPT_BYTES", kept)
@@ -269,7 +269,47 @@ def test_what_frozen_stages_said_is_kept_and_changes_no_bit(
         looks.clear()
         out = tmp_path / str(kept) / f"{stage}.json"
         train(settings(stage, volume, trained, overrides=overrides), out)
-        results.append((len(looks), out.with_suffix(".safetensors").read_bytes()))
+        results.append((len(looks), [out.with_suffix(suffix).read_bytes() for suffix in (".safetensors", ".json")]))
     (few, one), (many, other) = results
     assert few < many / 2
     assert one == other
+
+
+PUBLISHED = {
+    "codebook": {
+        **{"codebook_weight": 10.0, "commitment": 1.0, "adversarial_weight": 0.05, "adversarial_from": 3},
+        **{"penalty_weight": 1e-4, "penalty_every": 2, "entries_decay": 0.0, "kmeans_vectors": 0, "unquantised": 0.0},
+    },
+    "fusion": {"contextual_weight": 0.01},
+}
+
+
+@pytest.mark.parametrize(("stage", "term"), [("codebook", "critic"), ("fusion", "contextual")])
+def test_published_losses_train_and_go_on_after_a_kill(
+    trained: Path, volume: dict[str, str], tmp_path: Path, stage: str, term: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emsr.training.loop import Trainer
+
+    options = {**OPTIONS, "discriminator_channels": [4, 8], "codebook_learning": "gradient"}
+    model = {"name": "gpemsr", "preset": "small", "options": options if stage == "codebook" else OPTIONS}
+    overrides = {**STAGES[stage], **PUBLISHED[stage], "steps": 8, "checkpoint_every": 2, "precision": "float32"}
+    chosen = settings(stage, volume, trained, overrides=overrides, model=model)
+    train(chosen, tmp_path / "whole" / f"{stage}.json")
+    curve = json.loads((tmp_path / "whole" / f"{stage}.curve.json").read_text())["training"]
+    assert [term in row for row in curve] == [stage == "fusion" or step >= 3 for step in range(8)]
+
+    advance = Trainer.advance
+
+    def killed(self: Trainer, step: int, batch: Any) -> float:
+        if step == 7:
+            raise KilledError
+        return advance(self, step, batch)
+
+    monkeypatch.setattr(Trainer, "advance", killed)
+    with pytest.raises(KilledError):
+        train(chosen, tmp_path / "cut" / f"{stage}.json")
+    monkeypatch.setattr(Trainer, "advance", advance)
+    train(chosen, tmp_path / "cut" / f"{stage}.json")
+    for suffix in (".safetensors", ".json"):
+        one, other = ((tmp_path / folder / f"{stage}{suffix}").read_bytes() for folder in ("whole", "cut"))
+        assert one == other

@@ -14,7 +14,7 @@ from emsr.models.stage import Stage
 from emsr.training.data import Batch, Patches, Request, Series
 
 VALIDATION_PATCHES = 24  # looked at often while training
-HEALTH_PATCHES = 96  # looked at once, with the chosen weights
+HEALTH_PATCHES = 64  # looked at once, with the chosen weights
 FEWEST = 4
 LARGE = 128  # hr pixels, the side of a patch above which fewer are looked at
 MOST = 100.0  # dB

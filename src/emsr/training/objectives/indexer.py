@@ -42,7 +42,7 @@ class Indexer:
         self.request = recurring(context, self.stage.steps * self.stage.batch)
         self.patches = context.patches(self.request, "training")
         self.kept: dict[Place, Tensor] = {}
-        self._validation: list[Batch] | None = None
+        self._validation: list[tuple[Batch, Tensor]] | None = None
 
     def state(self) -> nn.Module:
         return nn.ModuleDict({"network": self.network})
@@ -62,28 +62,34 @@ class Indexer:
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
-        """True index maps (batch, y, x); one patch at a time, so that a kept one equals a new one bit for bit."""
+        """True index maps (batch, y, x) of training patches, as they were kept or as ``truth`` gives them."""
         return torch.stack([self._target(batch, i) for i in range(len(batch.places))])
 
     def _target(self, batch: Batch, i: int) -> Tensor:
         place = batch.places[i]
         if place in self.kept:
             return self.kept[place]
-        assert batch.hr is not None
-        indices: Tensor = self.codebook.indices(unit(batch.hr[i : i + 1], self.context.device))[0]
+        indices = self._truth(batch, i)
         if self.request.lattice and len(self.kept) < KEPT:
             self.kept[place] = indices
+        return indices
+
+    @torch.no_grad()
+    def truth(self, batch: Batch) -> Tensor:
+        """True index maps (batch, y, x); one patch at a time, so that a kept one equals a new one bit for bit."""
+        return torch.stack([self._truth(batch, i) for i in range(len(batch.places))])
+
+    def _truth(self, batch: Batch, i: int) -> Tensor:
+        assert batch.hr is not None
+        indices: Tensor = self.codebook.indices(unit(batch.hr[i : i + 1], self.context.device))[0]
         return indices
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Cross entropy (its negative is the score) and top-1 on the validation sections."""
         if self._validation is None:
-            self._validation = self.context.fixed(self.request, VALIDATION_PATCHES)
-            self._truth = [self.targets(batch) for batch in self._validation]
-        found = [
-            agreement(network(centre(b, self.context.device)), t)
-            for b, t in zip(self._validation, self._truth, strict=True)
-        ]
+            batches = self.context.fixed(self.request, VALIDATION_PATCHES)
+            self._validation = [(batch, self.truth(batch)) for batch in batches]
+        found = [agreement(network(centre(batch, self.context.device)), truth) for batch, truth in self._validation]
         mean = {name: float(np.mean([row[name] for row in found])) for name in found[0]}
         return {**mean, "score": -mean["cross_entropy"]}
 
@@ -94,7 +100,7 @@ class Indexer:
         rows, counts, found = [], torch.zeros(len(self.codebook.codebook.entries), dtype=torch.int64), []
         predicted = torch.zeros_like(counts)
         for batch in batches:
-            truth = torch.stack([self._target(batch, i) for i in range(len(batch.places))])
+            truth = self.truth(batch)
             logits = network(centre(batch, self.context.device))
             found.append(agreement(logits, truth))
             counts += torch.bincount(truth.flatten().cpu(), minlength=len(counts))
