@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from emsr.config import parse
+from emsr.config import Config, parse
+from emsr.schema import Data, Degradation, Layout, Model, Report, Source, Superresolve, Tissue, Training, Volume
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,6 +35,10 @@ def test_the_committed_config_is_valid_and_says_every_key(values: dict[str, Any]
     config = parse(values)
     assert config.trainings["tissue"].last_stage == "fusion"
     assert config.owner("tissue", "codebook") == "tissue"
+    text = (ROOT / "config.yaml").read_text()
+    for part in (Config, Report, Layout, Superresolve, Volume, Source, Tissue, Degradation, Training, Data, Model):
+        for key in part.model_fields:
+            assert re.search(rf"\b{key}\b", text), f"{part.__name__}.{key}"
 
 
 TRAINING = "trainings.tissue"
@@ -67,7 +73,7 @@ MISTAKES = [
     (
         f"{TRAINING}.data",
         [{"volume": "tissue", "train": [[0, 27]], "validation": []}],
-        "train [0, 27] and volumes.tissue: test [26, 32] overlap",
+        "train [0, 27] of tissue and test [26, 32] of tissue overlap",
     ),
     (
         f"{TRAINING}.data",
@@ -110,14 +116,41 @@ def test_overlay_removes_entries_by_null(values: dict[str, Any]) -> None:
     assert not config.trainings
 
 
+def test_a_borrowed_stage_brings_the_stages_that_it_was_made_with(values: dict[str, Any]) -> None:
+    """An indexer's indices point into one codebook only."""
+    twin = copy.deepcopy(values["trainings"]["tissue"])
+    twin["stages"] = {"flow": {}, "codebook": {}, "indexer": {"use": "tissue"}, "fusion": {}}
+    values["trainings"]["twin"] = twin
+    with pytest.raises(ValueError, match="made with the codebook of tissue, not of twin; use tissue for codebook too"):
+        parse(values)
+
+
+def test_a_source_is_the_same_however_it_is_spelt(values: dict[str, Any], tmp_path: Path) -> None:
+    """Test sections of a file are not those that another spelling of it was trained on."""
+    (tmp_path / "v.h5").touch()
+    kernel = {"kernel": "area"}
+    values["volumes"] = {
+        "a": {"hr": {"path": str(tmp_path / "v.h5"), "dataset": "raw"}, "degradation": kernel},
+        "b": {"hr": {"path": str(tmp_path / "." / "v.h5"), "dataset": "/raw", "voxel_size_nm": [1, 1, 1]},
+              "degradation": kernel, "weights": "t", "test": [[3, 9]]},
+    }  # fmt: skip
+    data = [{"volume": "a", "train": [[0, 6]], "validation": [[12, 13]]}]
+    values["trainings"] = {"t": values["trainings"]["tissue"] | {"data": data}}
+    with pytest.raises(ValueError, match=r"train \[0, 6\] of a and test \[3, 9\] of b overlap"):
+        parse(values)
+    values["volumes"]["b"]["region"] = [[10, 30], [0, 9], [0, 9]]
+    with pytest.raises(ValueError, match=r"validation \[12, 13\] of a and test \[3, 9\] of b overlap"):
+        parse(values)
+
+
 def test_twins_share_stages_and_their_sections_count_as_seen(values: dict[str, Any]) -> None:
     """A stage taken from another training brings that training's sections with it."""
     twin = copy.deepcopy(values["trainings"]["tissue"])
     twin["stages"] = {stage: {"use": "tissue"} for stage in ("flow", "codebook", "indexer")} | {"fusion": {}}
-    twin["data"] = [{"volume": "tissue", "train": [[0, 10]], "validation": [[12, 14]]}]
+    twin["data"] = [{"volume": "tissue", "train": [[0, 10]], "validation": [[22, 24]]}]
     values["trainings"]["twin"] = twin
     values["volumes"]["again"] = copy.deepcopy(values["volumes"]["tissue"]) | {"weights": "twin", "test": [[21, 30]]}
-    with pytest.raises(ValueError, match=r"trainings.twin: (train|validation) .* and volumes.again: test \[21, 30\]"):
+    with pytest.raises(ValueError, match=r"train \[0, 20\] of tissue and test \[21, 30\] of again overlap"):
         parse(values)
     values["volumes"]["again"]["test"] = [[26, 30]]
     assert parse(values).owner("twin", "indexer") == "tissue"

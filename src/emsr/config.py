@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, product
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -58,40 +59,65 @@ class Config(Part):
 
     @model_validator(mode="after")
     def _references(self) -> Config:
-        if len({name.lower() for name in self.volumes}) < len(self.volumes):
-            raise ValueError("two volumes differ only in case; some file systems cannot tell them apart")
+        for what, named in (("volumes", self.volumes), ("trainings", self.trainings)):
+            if len({name.lower() for name in named}) < len(named):
+                raise ValueError(f"two {what} differ only in case; some file systems cannot tell them apart")
         for name, training in self.trainings.items():
             self._check_data(name, training)
             self._check_used(name, training)
+            self._check_splits(name)
         for name, volume in self.volumes.items():
             if name in RESERVED:
                 raise ValueError(f"volume name {name!r} is a folder that emsr writes itself; choose another")
             if isinstance(volume.weights, str):
                 if volume.weights not in self.trainings:
                     raise ValueError(f"volumes.{name}: " + plugins.unknown("training", volume.weights, self.trainings))
-                self._check_window(name, self.trainings[volume.weights].window)
-                self._check_training_of(name, volume.weights)
+                training = self.trainings[volume.weights]
+                self._check_window(name, training.window, training.scale)
         return self
 
-    def _check_window(self, volume: str, window: int) -> None:
+    def _check_window(self, volume: str, window: int, scale: int) -> None:
         if self.superresolve.overlap >= window:
             raise ValueError(
                 f"superresolve.overlap {self.superresolve.overlap} is not less than window {window} of volume {volume}"
             )
+        if any(side % scale for side in self.superresolve.shard[1:]):
+            raise ValueError(
+                f"superresolve.shard {list(self.superresolve.shard)} is not a multiple of scale {scale} in y and x, "
+                f"which volume {volume} needs"
+            )
 
-    def _check_training_of(self, volume: str, training: str) -> None:
-        """A volume whose lr is made needs to know that its own test sections were never seen."""
-        test = self.volumes[volume].test or ()
-        for data in self.seen_by(training):
-            if not self.same_tissue(data.volume, volume):
-                continue
-            for what, ranges in (("train", data.train), ("validation", data.validation)):
-                _check_apart(f"trainings.{training}: {what}", ranges, f"volumes.{volume}: test", test)
+    def _check_splits(self, training: str) -> None:
+        """Training, validation and test sections of one tissue lie apart, also those of stages taken from others."""
+        seen = list(self.seen_by(training))
+        train = [(data.volume, part) for data in seen for part in data.train]
+        validation = [(data.volume, part) for data in seen for part in data.validation]
+        tested = [name for name, volume in self.volumes.items() if volume.weights == training]
+        test = [(name, part) for name in tested for part in self.volumes[name].test or ()]
+        for (what, some), (other, others) in combinations(
+            [(f"trainings.{training}: train", train), ("validation", validation), ("test", test)], 2
+        ):
+            for (volume, one), (place, two) in product(some, others):
+                if self.same_tissue(volume, place):
+                    _check_apart(
+                        f"{what} {list(one)} of {volume}",
+                        self._at(volume, one),
+                        f"{other} {list(two)} of {place}",
+                        self._at(place, two),
+                    )
+
+    def _at(self, volume: str, part: Range) -> Range:
+        """A range of sections counted from the start of the source."""
+        region = self.volumes[volume].region
+        first = region[0][0] if region else 0
+        return part[0] + first, part[1] + first
 
     def same_tissue(self, one: str, other: str) -> bool:
         """Whether two volumes are images of the same place: one name, one source, or the same synthetic tissue."""
         a, b = self.volumes[one], self.volumes[other]
-        return one == other or (a.hr is not None and a.hr == b.hr) or (a.tissue is not None and a.tissue == b.tissue)
+        if one == other or (a.tissue is not None and a.tissue == b.tissue):
+            return True
+        return a.hr is not None and b.hr is not None and a.hr.place == b.hr.place
 
     def _check_data(self, name: str, training: Training) -> None:
         for data in training.data:
@@ -104,11 +130,17 @@ class Config(Part):
                     raise ValueError(
                         f"trainings.{name}: range [{start}, {stop}] of {data.volume} is empty; write [first, last + 1]"
                     )
-            _check_apart(f"trainings.{name}: train", data.train, "validation", data.validation)
 
     def _check_used(self, name: str, training: Training) -> None:
-        for stage in training.stages:
-            self.owner(name, stage)
+        """A stage that is taken from another training stands on the same earlier stages there as here."""
+        for stage, earlier in ((late, early) for late, needed in training.needs.items() for early in needed):
+            owner = self.owner(name, stage)
+            if owner != name and self.owner(name, earlier) != self.owner(owner, earlier):
+                there, here = self.owner(owner, earlier), self.owner(name, earlier)
+                raise ValueError(
+                    f"trainings.{name}: {stage} is that of {owner}, made with the {earlier} of {there}, not of {here}; "
+                    f"use {there} for {earlier} too"
+                )
 
     def owner(self, training: str, stage: str, seen: tuple[str, ...] = ()) -> str:
         """The training that trains ``stage`` of ``training``: itself, or the one that it names with ``use``."""
@@ -131,13 +163,10 @@ class Config(Part):
             yield from self.trainings[owner].data
 
 
-def _check_apart(what: str, ranges: tuple[Range, ...], other: str, others: tuple[Range, ...]) -> None:
-    """At least ``GAP`` sections lie between the ranges of one use and those of another."""
-    for (start, stop), (first, last) in ((a, b) for a in ranges for b in others):
-        if start < last + GAP and first < stop + GAP:
-            raise ValueError(
-                f"{what} [{start}, {stop}] and {other} [{first}, {last}] overlap or lie less than {GAP} sections apart"
-            )
+def _check_apart(what: str, one: Range, other: str, two: Range) -> None:
+    """At least ``GAP`` sections lie between two ranges."""
+    if one[0] < two[1] + GAP and two[0] < one[1] + GAP:
+        raise ValueError(f"{what} and {other} overlap or lie less than {GAP} sections apart")
 
 
 KINDS: dict[str, type[BaseModel]] = {  # what stands under a key

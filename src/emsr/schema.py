@@ -38,6 +38,11 @@ class Source(Part):
             raise ValueError(f"path {self.path} does not exist; {PATHS}")
         return self
 
+    @property
+    def place(self) -> tuple[Path, str]:
+        """What this is, however it is spelt."""
+        return Path(self.path).resolve(), (self.dataset or "").strip("/")
+
 
 class Tissue(Part):
     """Synthetic tissue that emsr grows itself."""
@@ -109,6 +114,8 @@ class Volume(Part):
             raise ValueError("a volume needs hr, lr or tissue")
         if self.has_hr and not self.lr and not self.degradation:
             raise ValueError("lr is made from hr, so degradation must say how, for example {kernel: bicubic}")
+        if self.region and self.tissue:
+            raise ValueError("tissue is grown whole, so region does not cut it; change its shape")
         if self.region and self.hr and self.lr:
             raise ValueError("region counts voxels of one grid, so it cannot cut hr and lr alike; cut the sources")
         if self.test and not self.has_hr:

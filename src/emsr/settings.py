@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from emsr import plugins
+from emsr import durable, plugins
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile
 from emsr.plan import proved
 
@@ -98,7 +98,7 @@ class Settings:
         weights = self.config.volumes[volume].weights
         if isinstance(weights, str):
             return self.config.trainings[weights].scale
-        scale = json.loads(Path(self.card(volume)).read_text(encoding="utf-8")).get("scale")
+        scale = durable.read_json(Path(self.card(volume))).get("scale")
         if not isinstance(scale, int):
             raise ValueError(f"{self.card(volume)} states no scale; it is no card of weights")
         return scale
@@ -188,7 +188,7 @@ class Settings:
         """What decides the voxels of sr and their layout."""
         values = self.config.superresolve.model_dump(mode="json")
         weights = self.config.volumes[volume].weights
-        values["weights"] = _hashed(weights.path) if isinstance(weights, WeightsFile) else None
+        values["weights"] = content_sha256(Path(weights.path)) if isinstance(weights, WeightsFile) else None
         if isinstance(weights, str):
             values["model_sha256"] = own_model(self.config.trainings[weights])
         values["superresolve_result"] = result_number("superresolve")

@@ -66,7 +66,7 @@ def card_sha256(card: Json) -> str:
 
 def array_name(settings: Json, card: Json, plan: Plan) -> str:
     """sr-<hash>: one name for all that voxels depend on but the voxels of the input."""
-    return "sr-" + settings_sha256([settings, card_sha256(card), plan.scale, plan.lr_shape])[:12]
+    return "sr-" + settings_sha256([without_result(settings), card_sha256(card), plan.scale, plan.lr_shape])[:12]
 
 
 def space(image: Json, scale: int) -> dict[str, list[float]]:
