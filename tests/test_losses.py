@@ -40,26 +40,6 @@ def test_contextual_loss_equals_loops() -> None:
     assert value.item() == pytest.approx(naive_contextual(x, y, 0.5), rel=1e-9)
 
 
-def test_codebook_loss_moves_both_sides() -> None:
-    latent = torch.zeros(2, 3, requires_grad=True)
-    entry = torch.ones(2, 3, requires_grad=True)
-    value = losses.codebook_loss(latent, entry)
-    value.backward()
-    assert value.item() == pytest.approx(2.0)  # spec G: 2 * MSE in value
-    assert latent.grad is not None
-    assert entry.grad is not None
-    assert torch.equal(latent.grad, -entry.grad)
-    assert latent.grad.abs().sum() > 0
-
-
-def test_commitment_leaves_entries_alone() -> None:
-    latent = torch.zeros(2, 3, requires_grad=True)
-    entry = torch.ones(2, 3, requires_grad=True)
-    losses.commitment_loss(latent, entry).backward()
-    assert latent.grad is not None
-    assert entry.grad is None
-
-
 def test_adversarial_losses_and_penalty_of_a_linear_critic() -> None:
     real, weight = torch.rand(4, 1, 3, 3, requires_grad=True), torch.randn(1, 1, 3, 3)
     logits = (real * weight).flatten(1).sum(1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from emsr import durable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +40,8 @@ def train(settings: dict[str, Any], out: Path) -> None:
     out = Path(out)
     job = Job.read(settings, out)
     log.info("stage %s of %s x%d: %s", job.stage.name, settings["model"]["name"], settings["scale"], asdict(job.stage))
+    if _restored(job):
+        return
     if job.stage.objective == "none":
         job.write(job.network(), {}, {}, {})
         return
@@ -45,7 +50,30 @@ def train(settings: dict[str, Any], out: Path) -> None:
     _write_beside(out, result)
     job.write(context.network, result.scores, health, networks.cost(context.network, job.card()))
     log.info("stage %s: %s", job.stage.name, {**result.scores, **health})
+    durable.write_json(_record(out), {"identity": job.identity(), "card": durable.read_json(out)})
     _forget(out)
+
+
+def _record(out: Path) -> Path:
+    """What a finished training leaves beside its card; never a rule's output, so no rerun deletes it."""
+    return out.with_suffix(".record.json")
+
+
+def _restored(job: Job) -> bool:
+    """Write the card again, if a finished training of this very identity stands on disk, its weights whole.
+
+    Snakemake deletes the card before it reruns the rule, whatever made it rerun; weeks of training are not for that.
+    """
+    if not _record(job.out).is_file():
+        return False
+    record, weights = durable.read_json(_record(job.out)), job.out.with_suffix(".safetensors")
+    if record["identity"] != job.identity() or not weights.is_file():
+        return False
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != record["card"]["sha256"]:
+        return False
+    durable.write_json(job.out, record["card"])
+    log.info("stage %s was trained already: nothing that it depends on has changed", job.stage.name)
+    return True
 
 
 def _trained(job: Job, context: Context) -> tuple[Result, dict[str, float]]:
@@ -54,7 +82,8 @@ def _trained(job: Job, context: Context) -> tuple[Result, dict[str, float]]:
 
     import torch
 
-    from emsr.training.loop import Run, reproducible
+    from emsr.training.arithmetic import reproducible
+    from emsr.training.loop import Run
     from emsr.training.loop import train as run
 
     objective = importlib.import_module(f"emsr.training.objectives.{context.stage.objective}").make(context)
@@ -130,16 +159,12 @@ class Job:
 
     def context(self) -> Context:
         """Everything that the objective is made from."""
-        import torch
-
         from emsr.degradation import upsample
         from emsr.metrics.image import psnr, ssim
         from emsr.steps import networks
         from emsr.training.objectives.context import Context, channels_last
 
-        device = self.settings["device"]
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = self.device()
         compares = self.stage.contextual_weight > 0 and self.options.reference
         found = networks.beside(self.settings, self.options, self.stage)
         parts = {name: channels_last(part, device) for name, part in found.items()}
@@ -157,6 +182,12 @@ class Job:
             perceptual=networks.perceptual(self.settings, parts["codebook"].encoder) if compares else None,
             flow_scale=getattr(self.options, "flow_scale", 1),
         )
+
+    def device(self) -> str:
+        """The device that the settings choose on this machine."""
+        from emsr.inference.run import choose_device
+
+        return str(choose_device(self.settings["device"]))
 
     def _series(self, data: dict[str, Any], use: str) -> Series:
         """The sections of one volume for one use, with neighbours that never leave their range."""
@@ -179,13 +210,20 @@ class Job:
         return Series(data["volume"], opened["lr"], opened["hr"], tuple(table))
 
     def identity(self) -> str:
-        """A hash of all that the weights depend on: settings, voxels, weights of earlier stages."""
-        from emsr.durable import read_json
+        """A hash of all that the weights depend on: settings, voxels, bad sections, earlier stages, kind of device."""
         from emsr.plan import settings_sha256
 
-        cards = [data[image] for data in self.settings["data"] for image in ("lr", "hr")]
-        read = {path: read_json(Path(path))["sha256"] for path in [*cards, *self.settings["cards"].values()]}
-        return settings_sha256({"settings": self.settings, "read": read})
+        paths = [data[image] for data in self.settings["data"] for image in ("lr", "hr")]
+        cards = {path: durable.read_json(Path(path)) for path in [*paths, *self.settings["cards"].values()]}
+        read = {
+            path: [card["sha256"], card.get("damaged"), card.get("missing"), card.get("made_with")]
+            for path, card in cards.items()
+        }
+        return settings_sha256({"settings": self.settings, "read": read, "device": self.device()})
+
+    def made_with(self) -> dict[str, str]:
+        """The sha256 of the weights of each earlier stage that this one was made with."""
+        return {stage: durable.read_json(Path(path))["sha256"] for stage, path in self.settings["cards"].items()}
 
     def write(self, network: nn.Module, scores: dict[str, Any], health: dict[str, Any], cost: dict[str, Any]) -> None:
         """Weights, then the card."""
@@ -204,6 +242,7 @@ class Job:
         }
         degradation = read_card(Path(data[0]["lr"]))["degradation"] if len(made) == 1 else None
         found = {"degradation": degradation, "training": training, "scores": scores, "health": health, "cost": cost}
+        found["made_with"] = self.made_with()
         checkpoint.save(self.out.with_suffix(".safetensors"), network.state_dict(), {**self.card(), **found})
 
 

@@ -11,8 +11,7 @@ import copy
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from emsr.models.stage import Stage
 from emsr.progress import progress
 from emsr.training import schedule, state
+from emsr.training.arithmetic import autocast, reproducible
 from emsr.training.data import Batch, read_ahead
 
 log = logging.getLogger(__name__)
@@ -238,26 +238,3 @@ def trained(network: nn.Module) -> list[nn.Parameter]:
 def tensors(network: nn.Module) -> list[Tensor]:
     """What changes while training: trained parameters and buffers, in a fixed order."""
     return [*trained(network), *network.buffers()]
-
-
-def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
-    """Mixed precision of a recipe: "bfloat16" or nothing for "float32"."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.split(":")[0], torch.bfloat16)
-
-
-@contextmanager
-def reproducible(threads: int, device: str) -> Iterator[None]:
-    """A stated number of threads and, on a CPU, only deterministic algorithms; both as before afterwards."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filling = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(not device.startswith("cuda"))
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]

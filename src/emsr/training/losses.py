@@ -9,21 +9,6 @@ from torch.nn import functional
 EPSILON = 1e-5
 
 
-def codebook_loss(latent: Tensor, quantised: Tensor, commitment: float = 1.0) -> Tensor:
-    """mean|z_q - sg(z)|^2 + commitment * mean|sg(z_q) - z|^2 over all elements (spec A.3; van den Oord 2017, eq. 3).
-
-    ``latent`` z and ``quantised`` z_q have one shape. With a commitment of 1 the value is twice the mean squared error.
-    """
-    return functional.mse_loss(latent, quantised.detach()) + commitment * functional.mse_loss(
-        quantised, latent.detach()
-    )
-
-
-def commitment_loss(latent: Tensor, quantised: Tensor) -> Tensor:
-    """mean|z - sg(z_q)|^2: pulls latents to their entries when the entries follow as moving averages."""
-    return functional.mse_loss(latent, quantised.detach())
-
-
 def wasserstein_generator(fake_logits: Tensor) -> Tensor:
     """-mean D(fake) (spec A.6)."""
     return -fake_logits.mean()
