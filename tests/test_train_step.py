@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +314,39 @@ def test_published_losses_train_and_go_on_after_a_kill(
     for suffix in (".safetensors", ".json"):
         one, other = ((tmp_path / folder / f"{stage}{suffix}").read_bytes() for folder in ("whole", "cut"))
         assert one == other
+
+
+def test_a_finished_training_is_not_repeated(
+    trained: Path, volume: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever makes a rule run again deletes its card; weights that nothing changed for are not trained anew."""
+    for stage in STAGES:
+        for file in trained.glob(f"{stage}.*"):
+            shutil.copy2(file, tmp_path / file.name)
+    asked = settings("indexer", volume, tmp_path)
+    card = tmp_path / "indexer.json"
+    train(asked, card)  # its paths are others than those it was trained with: a training of its own
+    whole = card.read_bytes()
+    card.unlink()
+
+    def never(*_: object) -> None:
+        raise RuntimeError("trained again")
+
+    monkeypatch.setattr("emsr.training.loop.train", never)
+    train(asked, card)
+    assert card.read_bytes() == whole
+    card.unlink()
+    with pytest.raises(RuntimeError, match="trained again"):
+        train({**asked, "seed": 1}, card)
+    (tmp_path / "indexer.safetensors").write_bytes(b"torn")
+    with pytest.raises(RuntimeError, match="trained again"):
+        train(asked, card)
+
+
+def test_an_indexer_of_another_codebook_is_refused(trained: Path, volume: dict[str, str], tmp_path: Path) -> None:
+    """Shapes would fit, and every index would point at a wrong entry."""
+    train(settings("codebook", volume, tmp_path, seed=5), tmp_path / "codebook.json")
+    asked = settings("fusion", volume, trained)
+    asked["cards"]["codebook"] = str(tmp_path / "codebook.json")
+    with pytest.raises(ValueError, match=r"indexer.json was made with codebook .*: train indexer again"):
+        train(asked, tmp_path / "fusion.json")

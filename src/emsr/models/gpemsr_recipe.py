@@ -58,7 +58,7 @@ RECIPES: dict[str, tuple[Stage, ...]] = {
                 displacement=16.0, rotation=5.0, contrast=0.3),
         replace(_SMALL, learning_rate=2e-3, codebook_weight=1.0, commitment=0.03, unquantised=0.1,
                 kmeans_vectors=20_000, entries_decay=0.98, restart_after=64, restart_until=0.8),
-        replace(_SMALL, name="indexer", objective="indexer", steps=800, batch=4, patch=64),
+        replace(_SMALL, name="indexer", objective="indexer", steps=800, batch=4, patch=64, cache=True),
         replace(_SMALL, name="fusion", objective="fusion", batch=4, patch=24, cache=True),
     ),
 }  # fmt: skip

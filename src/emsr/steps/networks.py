@@ -27,6 +27,7 @@ def begin(settings: Mapping[str, Any], card: Mapping[str, Any], options: Any, st
         torch.manual_seed(settings["seed"])
         network: Any = checkpoint.network(card)
     if stage.objective == "fusion":
+        _check_made_with(settings["cards"])
         for earlier, path in settings["cards"].items():
             network.adopt(earlier, _state(Path(path), earlier, None))
         if options.reference and options.mask_features == "vgg":
@@ -38,6 +39,19 @@ def begin(settings: Mapping[str, Any], card: Mapping[str, Any], options: Any, st
         scale = None if stage.objective in ("flow", "codebook") else settings["scale"]
         checkpoint.fill(network, _state(path, stage.name, scale), str(path))
     return network
+
+
+def _check_made_with(cards: Mapping[str, str]) -> None:
+    """Each earlier stage was made with the very weights of the stages before it that stand here."""
+    from emsr.models import checkpoint
+
+    read = {stage: checkpoint.load_card(Path(path)) for stage, path in cards.items()}
+    for stage, card in read.items():
+        for earlier, sha256 in card.get("made_with", {}).items():
+            if earlier in read and read[earlier]["sha256"] != sha256:
+                raise ValueError(
+                    f"{cards[stage]} was made with {earlier} {sha256[:12]}, not {cards[earlier]}: train {stage} again"
+                )
 
 
 def _state(path: Path, stage: str, scale: int | None) -> dict[str, Tensor]:
