@@ -7,15 +7,14 @@ workers) is in no slice.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from emsr import durable, plugins
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile
+from emsr.fingerprints import content_sha256, fingerprint, hashed
 from emsr.plan import proved
 
 RESULTS = {
@@ -144,6 +143,7 @@ class Settings:
     # slices
 
     def grow(self, volume: str) -> str:
+        """Shape, voxel size and seed."""
         tissue = self.config.volumes[volume].tissue
         if tissue is None:
             raise ValueError(f"volume {volume} is not synthetic")
@@ -179,9 +179,11 @@ class Settings:
         }
         for key in ("scale", "sections", "section_step", "window", "seed", "threads", "device", "perceptual", "spynet"):
             values[key] = getattr(part, key)
+        if stage != part.last_stage:  # earlier stages see single sections, and windows are for inference
+            values |= {"sections": 1, "section_step": 1, "window": None}
         values["model"]["sha256"] = own_model(part)
-        values["perceptual"], values["spynet"] = _hashed(part.perceptual), _hashed(part.spynet)
-        values["init_from"] = _hashed(values["init_from"])
+        values["perceptual"], values["spynet"] = hashed(part.perceptual), hashed(part.spynet)
+        values["init_from"] = hashed(values["init_from"])
         return text("train", values)
 
     def allocate(self, volume: str) -> str:
@@ -195,9 +197,11 @@ class Settings:
         return text("allocate", values)
 
     def superresolve(self, volume: str) -> str:
+        """What ``allocate`` was given, and the result number of super-resolution."""
         return text("superresolve", json.loads(self.allocate(volume)))
 
     def stitch(self, volume: str) -> str:
+        """What ``superresolve`` was given, and the result number of stitching."""
         return text("stitch", json.loads(self.superresolve(volume)))
 
     def score(self, volume: str) -> str:
@@ -279,41 +283,6 @@ def own_model(training: Training) -> str | None:
     """The content of a model file of the user's own; emsr's models change with their result numbers."""
     name = training.model.name
     return content_sha256(plugins.file_of("models", name)) if "." in name else None
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash over names, sizes and time stamps of all files below ``folder``: a zarr is no single file."""
-    digest = hashlib.sha256()
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            state = os.stat(os.path.join(parent, name))
-            digest.update(f"{os.path.relpath(parent, folder)}/{name} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _hashed(path: str | None) -> dict[str, str] | None:
-    """A file of weights by name and content, so that another file under the old name and time stamp is noticed."""
-    return None if path is None else {"path": path, "sha256": content_sha256(Path(path))}
-
-
-def content_sha256(path: Path) -> str:
-    """The sha256 of a file, remembered beside nothing but its state: inode, size, and both time stamps.
-
-    The change time cannot be set by ``touch``, so a swapped file is read again.
-    """
-    state = path.stat()
-    return _content_sha256(str(path), (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
-
-
-_KNOWN: dict[tuple[str, tuple[int, ...]], str] = {}
-
-
-def _content_sha256(path: str, state: tuple[int, ...]) -> str:
-    if (path, state) not in _KNOWN:
-        with open(path, "rb") as stream:
-            _KNOWN[path, state] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _KNOWN[path, state]
 
 
 def wildcard(names: list[str]) -> str:
