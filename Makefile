@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: install install-dev demo test check bench docs clean
+.PHONY: install install-dev demo test check clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -24,7 +24,7 @@ demo: install
 	snakemake --cores all
 
 test: install-dev
-	pytest
+	pytest --numprocesses 2 --dist loadscope
 
 check: install-dev
 	ruff check .
@@ -34,12 +34,6 @@ check: install-dev
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	codespell
-
-bench: install-dev
-	@echo "No benchmark is committed yet; benchmarks/ says what each will measure." && exit 1
-
-docs: install
-	@ls docs
 
 clean:
 	rm -rf .venv .snakemake

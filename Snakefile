@@ -4,16 +4,15 @@ import sys
 from pathlib import Path
 
 from emsr.commands.check import check_config
-from emsr.config import parse as parse_config
 from emsr.settings import Settings, wildcard
 
 
 configfile: "config.yaml"
 
 
-settings = Settings(parse_config(config))
+settings = Settings.read(config)
 R = settings.root
-shell.prefix(f'set -euo pipefail; export PATH="$PATH:{Path(sys.executable).parent}"; ')
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 wildcard_constraints:

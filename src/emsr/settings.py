@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr import durable, plugins
-from emsr.config import Config, Data, Source, Training, Volume, WeightsFile
+from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
 from emsr.fingerprints import content_sha256, fingerprint, hashed
 from emsr.plan import proved
 
@@ -50,6 +50,14 @@ class Settings:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.root = config.results
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Settings:
+        """The settings in ``values``, as read from YAML; a mistake in them ends the program with one line."""
+        try:
+            return cls(parse(values))
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"emsr: error: {error}") from None
 
     # paths
 

@@ -30,8 +30,8 @@ class Fusion:
     def __init__(self, context: Context) -> None:
         self.context, self.stage = context, context.stage
         self.network: Any = context.network
-        sections = len(context.training[0].table[0]) if context.training[0].table else 1
-        self.request = recurring(context, self.stage.steps * self.stage.batch * sections)
+        # counted as for three sections whatever their number, so that twins draw the same patches
+        self.request = recurring(context, self.stage.steps * self.stage.batch * 3)
         self.patches = context.patches(self.request, "training")
         self.kept: dict[Key, References] = {}
         self.kept_bytes = 0
