@@ -109,7 +109,6 @@ MISTAKES = [
     ("window off the latent grid", lambda values: values["trainings"]["t"].update(
         window=68, scale=4, model={"name": "gpemsr", "preset": "small", "options": {"latent_stride": 32,
         "channels": [8] * 6, "indexer_channels": [8] * 5}}), "window 68 is not a multiple of 8"),
-    ("no VGG", put("trainings", "t", "model", "preset", value="published"), "needs perceptual"),
     ("card of nothing", with_weights({"scale": 8}), "is no card of weights"),
     ("another stage", with_weights({**CARD, "stage": "indexer"}), "are of stage indexer; the whole network is fusion"),
     ("overlap of the window", with_weights({**CARD, "window": 16}), "overlap 16 is not less than window 16"),

@@ -223,7 +223,6 @@ def test_fine_tuning_begins_with_the_weights_it_is_given(trained: Path, volume: 
         ("flow", {"range": [12, 15]}, r"validation range \[12, 15\] is outside volume v of 14 sections"),
         ("flow", {"train": [[2, 3]]}, "no undamaged section to draw patches for flow training from in v"),
         ("flow", {"overrides": {"step": 3}}, "stage flow: key 'step' is unknown"),
-        ("fusion", {"mask_features": "vgg"}, "perceptual names no VGG19 weights"),
     ],
 )
 def test_bad_settings_are_one_line(
@@ -350,3 +349,14 @@ def test_an_indexer_of_another_codebook_is_refused(trained: Path, volume: dict[s
     asked["cards"]["codebook"] = str(tmp_path / "codebook.json")
     with pytest.raises(ValueError, match=r"indexer.json was made with codebook .*: train indexer again"):
         train(asked, tmp_path / "fusion.json")
+
+
+def test_without_vgg_weights_the_mask_looks_by_the_encoder(
+    trained: Path, volume: dict[str, str], tmp_path: Path
+) -> None:
+    """Most users have no pretrained weights; the card says what the network was built with."""
+    asked = settings("fusion", volume, trained)
+    asked["model"]["options"] |= {"mask_features": "vgg"}
+    asked["overrides"] |= {"steps": 1}
+    train(asked, tmp_path / "fusion.json")
+    assert json.loads((tmp_path / "fusion.json").read_text())["options"]["mask_features"] == "encoder"

@@ -122,5 +122,3 @@ def _check_network(name: str, training: Training) -> None:
         check_window(training.window, 0, card)
     except ValueError as error:
         raise ValueError(f"trainings.{name}: {error}") from None
-    if getattr(options, "reference", False) and options.mask_features == "vgg" and not training.perceptual:
-        raise ValueError(f"trainings.{name}: mask_features vgg needs perceptual, VGG19 weights; or use encoder")

@@ -30,7 +30,7 @@ def begin(settings: Mapping[str, Any], card: Mapping[str, Any], options: Any, st
         _check_made_with(settings["cards"])
         for earlier, path in settings["cards"].items():
             network.adopt(earlier, _state(Path(path), earlier, None))
-        if options.reference and options.mask_features == "vgg":
+        if options.reference and options.mask_features == "vgg" and settings["perceptual"]:
             network.reference.look.load_state_dict(_vgg(settings, "relu1_2", normalise=False))
     if stage.objective == "flow" and settings["spynet"]:
         network.load_state_dict(published.spynet_state(Path(settings["spynet"]["path"]), options))
@@ -66,8 +66,6 @@ def _state(path: Path, stage: str, scale: int | None) -> dict[str, Tensor]:
 def _vgg(settings: Mapping[str, Any], layer: Any, normalise: bool) -> dict[str, Tensor]:
     from emsr.models import published
 
-    if not settings["perceptual"]:
-        raise ValueError("option mask_features is vgg, but perceptual names no VGG19 weights: name them or set encoder")
     return published.vgg_state(Path(settings["perceptual"]["path"]), layer, normalise)
 
 

@@ -129,7 +129,7 @@ class Job:
 
         named = settings["model"]
         model = plugins.load("models", named["name"])
-        options = overridden(model.PRESETS[named["preset"]], named["options"])
+        options = _without_vgg(overridden(model.PRESETS[named["preset"]], named["options"]), settings)
         recipe = {stage.name: stage for stage in model.stages(named["preset"], settings["scale"])}
         if settings["stage"] not in recipe:
             raise ValueError(plugins.unknown("stage", settings["stage"], recipe))
@@ -244,6 +244,15 @@ class Job:
         found = {"degradation": degradation, "training": training, "scores": scores, "health": health, "cost": cost}
         found["made_with"] = self.made_with()
         checkpoint.save(self.out.with_suffix(".safetensors"), network.state_dict(), {**self.card(), **found})
+
+
+def _without_vgg(options: Any, settings: dict[str, Any]) -> Any:
+    """Without VGG19 weights, named or brought by those that fine-tuning starts from, the mask looks by the encoder."""
+    brought = settings["perceptual"] or settings["init_from"]
+    if getattr(options, "mask_features", None) != "vgg" or brought:
+        return options
+    log.info("no perceptual weights are named: the similarity mask compares features of the codebook's encoder")
+    return replace(options, mask_features="encoder")
 
 
 def _check_shapes(data: dict[str, Any], lr: dict[str, Any], hr: dict[str, Any], scale: int) -> None:

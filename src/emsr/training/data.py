@@ -128,7 +128,7 @@ class Patches:
         return self.read([self._place(draw, int(row)) for row in rows])
 
     def fixed(self, count: int) -> list[Batch]:
-        """``count`` patches spread evenly over the sections, always the same, in batches that are never cut short."""
+        """``count`` patches spread evenly over the sections, always the same; the last batch may be smaller."""
         draw = generator(self.seed, self.stream, 0)
         size = self.request.batch
         places = [self._place(draw, i * len(self._rows) // count) for i in range(count)]
