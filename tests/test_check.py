@@ -111,7 +111,7 @@ MISTAKES = [
         "channels": [8] * 6, "indexer_channels": [8] * 5}}), "window 68 is not a multiple of 8"),
     ("card of nothing", with_weights({"scale": 8}), "is no card of weights"),
     ("another stage", with_weights({**CARD, "stage": "indexer"}), "are of stage indexer; the whole network is fusion"),
-    ("overlap of the window", with_weights({**CARD, "window": 16}), "overlap 16 is not less than window 16"),
+    ("overlap of the window", with_weights({**CARD, "window": 16}), "overlap 16 leaves no step for window 16"),
     ("other weights", with_weights(CARD, b"other"), "its card says 000000000000"),
 ]  # fmt: skip
 

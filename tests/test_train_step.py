@@ -238,8 +238,6 @@ def test_bad_settings_are_one_line(
             chosen["data"][0]["validation"] = [value]
         elif key == "train":
             chosen["data"][0]["train"] = value
-        elif key == "mask_features":
-            chosen["model"]["options"][key] = value
         else:
             chosen[key] = value
     with pytest.raises(ValueError, match=message) as caught:

@@ -30,7 +30,7 @@ from emsr.schema import (
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
 GAP = 2  # sections that must lie between training, validation and test
-__all__ = ["Config", "Data", "Range", "Source", "Training", "Volume", "WeightsFile", "parse"]
+__all__ = ["Config", "Data", "Range", "Source", "Superresolve", "Training", "Volume", "WeightsFile", "parse"]
 
 
 class Config(Part):
@@ -77,6 +77,7 @@ class Config(Part):
         return self
 
     def _check_window(self, volume: str, window: int, scale: int) -> None:
+        window = self.superresolve.window or window
         if self.superresolve.overlap >= window:
             raise ValueError(
                 f"superresolve.overlap {self.superresolve.overlap} is not less than window {window} of volume {volume}"

@@ -74,6 +74,7 @@ class Layout(Part):
 class Superresolve(Layout):
     """How volumes are super-resolved; every value changes the voxels or their layout on disk."""
 
+    window: Count | None = None
     overlap: Natural
     precision: Literal["float32", "bfloat16"]
     device: Literal["auto", "cpu", "cuda"]

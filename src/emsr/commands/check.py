@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from emsr import plugins
-from emsr.config import Config, Range, Source, Training, Volume, WeightsFile, parse
+from emsr.config import Config, Range, Source, Superresolve, Training, Volume, WeightsFile, parse
 
 if TYPE_CHECKING:
     from emsr.stores.source import Source as Opened
@@ -36,9 +36,9 @@ def check_config(config: Config) -> None:
                 raise ValueError(f"{what} [{start}, {stop}] does not lie in volume {name} of {depth} sections")
     for name, volume in config.volumes.items():
         if isinstance(volume.weights, WeightsFile):
-            _check_weights(name, volume.weights, config.superresolve.overlap)
+            _check_weights(name, volume.weights, config.superresolve)
     for name, training in config.trainings.items():
-        _check_network(name, training)
+        _check_network(name, training, config.superresolve.window)
 
 
 def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:
@@ -92,21 +92,21 @@ def _admit(source: Source, image: str, volume: Volume) -> tuple[int, int, int]:
         opened.close()
 
 
-def _check_weights(name: str, weights: WeightsFile, overlap: int) -> None:
-    """The weights are whole, those of a last stage, and their window is wider than the overlap."""
+def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
+    """The weights are whole, those of a last stage, and take the window."""
     from emsr.models.checkpoint import load_card, load_state
+    from emsr.plan import check_window
 
     path = Path(weights.path)
     card = load_card(path)
     last = list(plugins.literal(plugins.file_of("models", card["model"]), "NEEDS"))[-1]  # type: ignore[call-overload]
     if card["stage"] != last:
         raise ValueError(f"weights {path} of volume {name} are of stage {card['stage']}; the whole network is {last}")
-    if overlap >= card["window"]:
-        raise ValueError(f"superresolve.overlap {overlap} is not less than window {card['window']} of weights {path}")
+    check_window(how.window or card["window"], how.overlap, card)
     load_state(path, card)
 
 
-def _check_network(name: str, training: Training) -> None:
+def _check_network(name: str, training: Training, window: int | None) -> None:
     """Every stage's network can be built (without memory: on the meta device) and takes the window."""
     import torch
 
@@ -118,7 +118,6 @@ def _check_network(name: str, training: Training) -> None:
         options = overridden(model.PRESETS[training.model.preset], training.model.options)
         with torch.device("meta"):
             model.build(training.scale, training.sections, options)
-        card = {"options": asdict(options), "scale": training.scale}
-        check_window(training.window, 0, card)
+        check_window(window or training.window, 0, {"options": asdict(options), "scale": training.scale})
     except ValueError as error:
         raise ValueError(f"trainings.{name}: {error}") from None
