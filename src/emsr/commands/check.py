@@ -102,7 +102,10 @@ def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
     last = list(plugins.literal(plugins.file_of("models", card["model"]), "NEEDS"))[-1]  # type: ignore[call-overload]
     if card["stage"] != last:
         raise ValueError(f"weights {path} of volume {name} are of stage {card['stage']}; the whole network is {last}")
-    check_window(how.window or card["window"], how.overlap, card)
+    window = how.window or card.get("window")
+    if window is None:
+        raise ValueError(f"card of {path} states no window; set superresolve.window, in lr pixels")
+    check_window(window, how.overlap, card)
     load_state(path, card)
 
 

@@ -45,7 +45,9 @@ def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) ->
 
 def make_plan(settings: Json, card: Json, image: Json) -> Plan:
     """The plan for an image card and weights; ValueError for window, overlap or shards that fit neither."""
-    window = settings.get("window") or card["window"]
+    window = settings.get("window") or card.get("window")
+    if window is None:
+        raise ValueError("the card of the weights states no window: set superresolve.window, in lr pixels")
     check_window(window, settings["overlap"], card)
     shard, scale = triple(settings["shard"]), card["scale"]
     if shard[1] % scale or shard[2] % scale:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from emsr import durable, plugins
 
 SCHEMA = 1
-STATED = ("sha256", "model", "options", "scale", "sections", "stage", "window")
+STATED = ("sha256", "model", "options", "scale", "sections", "stage")
 
 
 def card_path(path: Path) -> Path:
