@@ -241,6 +241,9 @@ def test_half_way_another_number_of_jobs_computes_what_is_missing(coarse: Projec
     assert project.run().rules == Counter(["superresolve", *SR_RULES[1:]])
     assert computed(project) == {file.stem for file in records[1::2]}
     assert project.bytes_of("coarse/sr.zarr") == whole
+    rules = project.path("report", "rules.tsv").read_text()
+    row = next(line for line in rules.splitlines() if line.startswith("superresolve"))
+    assert row.split("\t")[1] == "3"  # jobs of the former cut are not counted
 
 
 def test_kill_during_super_resolution(coarse: Project, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 import importlib.metadata
 import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def gather(settings: Json) -> RunEvidence:
         hashes=list(_hashes(settings, volumes, trainings)),
         volumes=volumes,
         trainings=trainings,
-        rules=rule_costs(Path(settings["benchmarks"])),
+        rules=rule_costs(Path(settings["benchmarks"]), _current(settings)),
     )
 
 
@@ -161,10 +161,23 @@ def _hashes(
                 yield f"{what} of {item.name}, sr", str(item.sr[key])
 
 
-def rule_costs(folder: Path) -> list[RuleCost]:
+def _current(settings: Json) -> Callable[[Path], bool]:
+    """Whether a benchmark table is of a volume or training of this config and, for jobs, of those that are proved."""
+    named = {*(settings["config"].get("volumes") or {}), *(settings["config"].get("trainings") or {})}
+    jobs = {name: job_count(Path(paths["allocate"]).parent) for name, paths in settings["volumes"].items()}
+
+    def current(path: Path) -> bool:
+        owner, *rest = path.stem.split(".")
+        of_job = path.parent.name == "superresolve"
+        return owner in named and (not of_job or rest[0].endswith(f"-of-{jobs.get(owner)}"))
+
+    return current
+
+
+def rule_costs(folder: Path, wanted: Callable[[Path], bool] = lambda path: True) -> list[RuleCost]:
     """Time and memory of every rule from Snakemake's benchmark tables, one file a job below a folder per rule."""
     jobs: dict[str, list[dict[str, float | None]]] = {}
-    for path in sorted(folder.rglob("*.tsv")):
+    for path in filter(wanted, sorted(folder.rglob("*.tsv"))):
         rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
         with path.open(encoding="utf-8", newline="") as stream:
             rows = [
