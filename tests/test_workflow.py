@@ -273,7 +273,7 @@ def test_kill_during_training_and_the_same_weights_again(finished: Project, tmp_
     shutil.copy2(finished.folder / "cube.h5", project.folder / "cube.h5")
     target = "results/trainings/tiny/fusion.json"
     checkpoints = project.path("trainings", "tiny")
-    project.kill_when(lambda: any(checkpoints.glob("codebook.checkpoint/*")), target)
+    project.kill_when(lambda: any(checkpoints.glob("codebook.checkpoint/latest.json")), target)
     project.run("--unlock")
     project.run("--rerun-incomplete", target)
     assert "resumed at step" in project.path("logs", "train", "tiny.codebook.log").read_text()
