@@ -91,6 +91,20 @@ def computed(project: Project, volume: str = "coarse") -> set[str]:
     return {shard for file in stats for shard in json.loads(file.read_text())["computed"]}
 
 
+def shards(project: Project, volume: str = "cube") -> list[str]:
+    """Every shard of a volume's sr, by its shape and the config's shard."""
+    shape, shard = project.json(volume, "sr.json")["shape"], project.config["superresolve"]["shard"]
+    return sorted(
+        "_".join(map(str, index)) for index in np.ndindex(*(-(-a // b) for a, b in zip(shape, shard, strict=True)))
+    )
+
+
+def recorded_since(before: dict[str, int], project: Project, volume: str = "cube") -> list[str]:
+    """The shards whose records were written since ``before``."""
+    now = project.states(f"{volume}/sr-*.records/*.json")
+    return sorted(Path(file).stem for file, time in now.items() if before.get(file) != time)
+
+
 def test_what_a_run_leaves(finished: Project) -> None:
     sr, lr = finished.json("cube", "sr.json"), finished.json("cube", "lr_x4.json")
     assert lr["shape"] == [14, 24, 22]
@@ -113,7 +127,10 @@ def test_what_a_run_leaves(finished: Project) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a finished run, why it is in the table, and exactly the rules that it reruns."""
+    """A change of a finished run, why it is in the table, and exactly the rules that it reruns.
+
+    A change that reaches ``superresolve`` computes every shard: tests below have those that compute some.
+    """
 
     reason: str
     make: Callable[[Project], object]
@@ -158,10 +175,26 @@ CHANGES = [
 
 @pytest.mark.parametrize("row", CHANGES, ids=[row.reason for row in CHANGES])
 def test_a_change_reruns_exactly(project: Project, row: Change) -> None:
+    before = project.states("cube/sr-*.records/*.json")
     row.make(project)
     run = project.run()
     assert run.rules == Counter(row.rules)
+    assert recorded_since(before, project) == (shards(project) if "superresolve" in row.rules else [])
     assert project.run("-n").rules == Counter()
+
+
+def test_settings_that_come_back_find_their_shards_again(project: Project) -> None:
+    """The other setting left its array beside the first one's; going back computes nothing."""
+    whole = project.bytes_of("cube/sr.zarr")
+    project.change("superresolve.overlap", 8)
+    project.run()
+    assert project.bytes_of("cube/sr.zarr") != whole
+    before = project.states("cube/sr-*.records/*.json")
+    project.change("superresolve.overlap", 4)
+    assert project.run().rules == Counter(SR_RULES)
+    assert recorded_since(before, project) == []
+    assert computed(project, "cube") == set()
+    assert project.bytes_of("cube/sr.zarr") == whole
 
 
 def lr_only(finished: Project, folder: Path) -> Project:

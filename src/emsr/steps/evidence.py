@@ -21,9 +21,15 @@ PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "d
 Json = Mapping[str, Any]
 
 
-def gather(settings: Json) -> RunEvidence:
-    """Everything the report shows; ``settings`` as ``steps.score.report`` states them."""
-    volumes = [volume(name, paths, settings["config"]) for name, paths in settings["volumes"].items()]
+def gather(settings: Json, told: Callable[[], object] = lambda: None) -> RunEvidence:
+    """Everything the report shows; ``settings`` as ``steps.score.report`` states them.
+
+    ``told`` is called after each volume.
+    """
+    volumes = []
+    for name, paths in settings["volumes"].items():
+        volumes.append(volume(name, paths, settings["config"]))
+        told()
     trainings = [training(name, stages) for name, stages in settings["trainings"].items()]
     return RunEvidence(
         title=settings["title"],

@@ -181,13 +181,20 @@ def report(settings: dict[str, Any], out: Path) -> None:
     without suffix, are the files that ``REPORT_FILES`` names.
     """
     from emsr.durable import write_text
+    from emsr.progress import progress
     from emsr.report.page import render
     from emsr.report.volumes import draw
     from emsr.steps.evidence import gather
     from emsr.steps.exhibits import write_exhibits
 
-    run = gather(settings)
-    drawings = {volume.name: draw(volume) for volume in run.volumes}
-    write_exhibits(run, drawings, Path(out).with_suffix(""))
-    write_text(out, render(run, drawings))
+    with progress(2 * len(settings["volumes"]) + 2, "report", "parts") as bar:
+        run = gather(settings, bar.update)
+        drawings = {}
+        for volume in run.volumes:
+            drawings[volume.name] = draw(volume)
+            bar.update()
+        write_exhibits(run, drawings, Path(out).with_suffix(""))
+        bar.update()
+        write_text(out, render(run, drawings))
+        bar.update()
     log.info("wrote %s", out)

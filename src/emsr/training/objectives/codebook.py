@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -116,9 +116,9 @@ class Codebook:
 
     def health(self, network: Any) -> dict[str, float]:
         """The same on more patches."""
-        return self.figures(network, self.context.fixed(self.request, HEALTH_PATCHES))
+        return self.figures(network, self.context.watched(self.context.fixed(self.request, HEALTH_PATCHES)))
 
-    def figures(self, network: Any, batches: Sequence[Batch]) -> dict[str, float]:
+    def figures(self, network: Any, batches: Iterable[Batch]) -> dict[str, float]:
         rows, counts = [], torch.zeros(len(network.codebook.entries), dtype=torch.int64)
         for batch in batches:
             made = network(unit(batch.hr, self.context.device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from emsr.models.stage import Stage
+from emsr.progress import progress
 from emsr.training.data import Batch, Patches, Request, Series
 
 VALIDATION_PATCHES = 24  # looked at often while training
@@ -53,6 +54,13 @@ class Context:
         request = replace(request, augment=False, lattice=0)
         count = min(patches, max(FEWEST, patches * LARGE**2 // (request.patch * request.scale) ** 2))
         return self.patches(request, "validation").fixed(count)
+
+    def watched(self, batches: Sequence[Batch]) -> Iterator[Batch]:
+        """The batches of a look at the stage's health, with progress."""
+        with progress(len(batches), f"{self.stage.name} health", "batches") as bar:
+            for batch in batches:
+                yield batch
+                bar.update()
 
 
 def unit(voxels: np.ndarray[Any, Any] | None, device: str) -> Tensor:

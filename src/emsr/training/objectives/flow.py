@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -83,15 +83,15 @@ class Flow:
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Endpoint error in lr pixels (its negative is the score) beside that of no flow at all."""
-        return self.figures(network, VALIDATION_PATCHES)
+        return self.figures(network, self.context.fixed(self.request, VALIDATION_PATCHES))
 
     def health(self, network: nn.Module) -> dict[str, float]:
         """The same on more patches."""
-        return self.figures(network, HEALTH_PATCHES)
+        return self.figures(network, self.context.watched(self.context.fixed(self.request, HEALTH_PATCHES)))
 
-    def figures(self, network: nn.Module, patches: int) -> dict[str, float]:
+    def figures(self, network: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         errors, still = [], []
-        for number, batch in enumerate(self.context.fixed(self.request, patches)):
+        for number, batch in enumerate(batches):
             pair = self.pair(batch, generator(self.context.seed, "flow validation", number))
             errors.append(float(losses.endpoint_error(self.flow(network, pair), pair.truth, pair.inside)))
             still.append(float(losses.endpoint_error(torch.zeros_like(pair.truth), pair.truth, pair.inside)))

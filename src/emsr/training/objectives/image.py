@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Image:
         return health(self.context, network, self.request)
 
 
-def score(context: Context, network: Any, batches: Sequence[Batch]) -> dict[str, float]:
+def score(context: Context, network: Any, batches: Iterable[Batch]) -> dict[str, float]:
     """Mean measures of sr against hr over patches."""
     rows = [compare(context.measures, _hr(batch), grey(network(unit(batch.lr, context.device)))) for batch in batches]
     found = means(rows)
@@ -65,7 +65,7 @@ def score(context: Context, network: Any, batches: Sequence[Batch]) -> dict[str,
 def health(context: Context, network: Any, request: Request) -> dict[str, float]:
     """Mean measures of sr and of bicubic (names with the prefix ``bicubic_``) over many patches."""
     batches = context.fixed(request, HEALTH_PATCHES)
-    found = score(context, network, batches)
+    found = score(context, network, context.watched(batches))
     assert context.enlarge is not None
     floor = means(
         compare(context.measures, _hr(batch), context.enlarge(_centre(batch), context.scale)) for batch in batches

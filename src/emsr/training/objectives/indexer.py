@@ -99,7 +99,7 @@ class Indexer:
         batches = self.context.fixed(self.request, HEALTH_PATCHES)
         rows, counts, found = [], torch.zeros(len(self.codebook.codebook.entries), dtype=torch.int64), []
         predicted = torch.zeros_like(counts)
-        for batch in batches:
+        for batch in self.context.watched(batches):
             truth = self.truth(batch)
             logits = network(centre(batch, self.context.device))
             found.append(agreement(logits, truth))
