@@ -196,8 +196,8 @@ def test_only_windows_that_touch_the_wanted_shards_are_computed() -> None:
 
 def test_workers_are_not_left_idle_under_one_window() -> None:
     plan = Plan((10, 8, 8), 2, 8, 4, (10, 16, 16), neighbour_table(10, 3, 1, (), ()))
-    assert [task.centres for task in tasks(plan, [(0, 0, 0)], 3)] == [range(3), range(3, 6), range(6, 10)]
-    assert [task.centres for task in tasks(plan, [(0, 0, 0)], 1)] == [range(10)]
+    assert [task.starts for task in tasks(plan, [(0, 0, 0)], 3)] == [(0, 1, 2), (3, 4, 5), (6, 7, 8, 9)]
+    assert [task.starts for task in tasks(plan, [(0, 0, 0)], 1)] == [tuple(range(10))]
     assert len(tasks(plan, [(0, 0, 0)], 64)) == 10, "no more parts than sections"
 
 
@@ -231,7 +231,7 @@ def test_no_more_tasks_are_under_way_than_allowed() -> None:
                 most = max(most, under_way)
             return pool.submit(work)
 
-        todo = [Task((0, number), range(1), ()) for number in range(20)]
+        todo = [Task((0, number), (0,), ()) for number in range(20)]
         for task, expected in zip(_in_order(todo, start, 3), todo, strict=True):
             under_way -= 1
             assert task is expected

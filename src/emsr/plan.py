@@ -64,9 +64,12 @@ def inputs_sha256(table: Sequence[Sequence[int] | None], section_sha256: Sequenc
 
 @dataclass(frozen=True)
 class Plan:
-    """One super-resolution: `lr_shape` voxels become scale times as many along y and x.
+    """One pass of a network over a volume: `lr_shape` voxels become scale times as many along y and x.
 
-    `window` and `overlap` are lr pixels, `shard` sr voxels (z, y, x).
+    `window` and `overlap` are lr pixels along y and x, `shard` output voxels (z, y, x). Super-resolution makes one
+    section at a time from those that `table` names. A network of volumes makes `depth` sections at a time, windows
+    sharing `depth_overlap`, reads `halo` (z, y, x) around a window, which its valid convolutions use up, and gives
+    `channels` values a voxel; `table` then names the one section that is read in each one's place.
     """
 
     lr_shape: Triple
@@ -75,6 +78,10 @@ class Plan:
     overlap: int
     shard: Triple
     table: Table
+    depth: int = 1
+    depth_overlap: int = 0
+    halo: Triple = (0, 0, 0)
+    channels: int = 1
 
     @property
     def shape(self) -> Triple:
@@ -87,8 +94,13 @@ class Plan:
         return ShardGrid(self.shape, self.shard)
 
     def starts(self, axis: int) -> tuple[int, ...]:
-        """Where windows start along axis 1 (y) or 2 (x), in lr pixels."""
-        return windows_on_axis(self.lr_shape[axis], self.window, self.overlap)
+        """Where windows start along axis 0 (z, sections), 1 (y) or 2 (x, both in lr pixels)."""
+        side, overlap = (self.window, self.overlap) if axis else (self.depth, self.depth_overlap)
+        return windows_on_axis(self.lr_shape[axis], side, overlap)
+
+    def depths(self, first: int, last: int) -> tuple[int, ...]:
+        """z starts of the windows that touch the sections [first, last); sections themselves where depth is 1."""
+        return tuple(range(first, last)) if self.depth == 1 else touching(self.starts(0), self.depth, first, last)
 
     def columns(self, box: Box) -> tuple[tuple[int, int], ...]:
         """(y, x) starts of the windows that touch a box of sr voxels, row by row."""
@@ -122,6 +134,10 @@ def read_plan(allocated: Mapping[str, Any]) -> Plan:
         overlap=allocated["overlap"],
         shard=triple(allocated["shard"]),
         table=tuple(named if named is None else tuple(named) for named in allocated["sections"]),
+        depth=allocated.get("depth", 1),
+        depth_overlap=allocated.get("depth_overlap", 0),
+        halo=triple(allocated.get("halo", (0, 0, 0))),
+        channels=allocated.get("channels", 1),
     )
 
 

@@ -1,7 +1,8 @@
 """Overlapping windows into one image, in integers: the sum does not depend on the order of the windows.
 
 A window's output v in [0, 1] becomes round(255 * 128 * v), is multiplied by integer weights that ramp up over the
-overlap along y and x, summed in int32, divided by the sum of the weights and rounded once, half up.
+overlap along y and x (and z, where windows are deeper than a section), summed in int32, divided by the sum of the
+weights and rounded once, half up.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from emsr.geometry import Box, Triple, touching, windows_at_most
+from emsr.geometry import Box, Triple, touching, triple, windows_at_most
 from emsr.plan import Plan
 
 STEPS = 255 * 128
@@ -20,28 +21,42 @@ PER_GREY = 128
 """Steps in one grey level."""
 LARGEST = 256
 """Bound of the sum of weights on an axis: (256 * 256) * (STEPS + PER_GREY / 2) < 2**31."""
+LARGEST_IN_VOLUMES = 40
+"""The same where windows overlap along three axes: (40 * 40 * 40) * (STEPS + PER_GREY / 2) < 2**31."""
 
 
-def axis_weights(window: int, overlap: int, scale: int) -> np.ndarray:
+def axis_weights(window: int, overlap: int, scale: int, largest: int = LARGEST) -> np.ndarray:
     """Weights of one window along one axis, int32 of shape (window * scale,), at least 1.
 
     They rise in a straight line over the overlap and are constant between; where as many windows as the grid allows lie
-    over one voxel, their sum is at most 256.
+    over one voxel, their sum is at most `largest`.
     """
-    peak = LARGEST // windows_at_most(window, overlap)
+    peak = largest // windows_at_most(window, overlap)
     if peak < 1:
-        raise ValueError(f"overlap {overlap} puts more than {LARGEST} windows of {window} over a voxel: lower it")
+        raise ValueError(f"overlap {overlap} puts more than {largest} windows of {window} over a voxel: lower it")
     position = np.arange(window * scale, dtype=np.int64)
     edge = np.minimum(position, position[::-1])
     ramp = 1 + edge * (peak - 1) // max(overlap * scale - 1, 1)
     return np.minimum(ramp, peak).astype(np.int32)
 
 
+def plan_weights(plan: Plan, axis: int) -> np.ndarray:
+    """Weights of a window of `plan` along axis 0 (z), 1 (y) or 2 (x), int32; 1 along z where depth is 1."""
+    if plan.depth == 1:
+        return axis_weights(plan.window, plan.overlap, plan.scale) if axis else np.ones(1, np.int32)
+    if axis == 0:
+        return axis_weights(plan.depth, plan.depth_overlap, 1, LARGEST_IN_VOLUMES)
+    return axis_weights(plan.window, plan.overlap, plan.scale, LARGEST_IN_VOLUMES)
+
+
 def total_weights(plan: Plan, axis: int, first: int, last: int) -> np.ndarray:
-    """Sum of all windows' weights along one axis for the sr voxels [first, last), int32."""
-    weights = axis_weights(plan.window, plan.overlap, plan.scale)
+    """Sum of all windows' weights along one axis for the output voxels [first, last), int32."""
+    weights = plan_weights(plan, axis)
+    if len(weights) == 1:
+        return np.ones(last - first, np.int32)
     total = np.zeros(last - first, np.int32)
-    starts = touching(tuple(start * plan.scale for start in plan.starts(axis)), len(weights), first, last)
+    scale = plan.scale if axis else 1
+    starts = touching(tuple(start * scale for start in plan.starts(axis)), len(weights), first, last)
     for start in starts:
         low, high = max(start, first), min(start + len(weights), last)
         total[low - first : high - first] += weights[low - start : high - start]
@@ -62,22 +77,25 @@ class Blend:
         self._boxes = {index: plan.grid.box(index) for index in waiting}
         self._sums: dict[Triple, np.ndarray] = {}
         self._lock = threading.Lock()
-        line = axis_weights(plan.window, plan.overlap, plan.scale)
-        self._weights = line[:, None] * line[None, :]  # (s*window, s*window)
+        deep, rows, columns = (plan_weights(plan, axis) for axis in range(3))
+        self._weights = deep[:, None, None] * rows[:, None] * columns  # (depth, s*window, s*window)
 
     def add(self, z: int, corner: tuple[int, int], steps: np.ndarray, shards: Iterable[Triple]) -> None:
-        """Add one window of section z; `corner` (y, x) and `steps` (int16, in 1/128 grey levels) are in sr voxels."""
-        height, width = steps.shape
-        window = Box((z, *corner), (z + 1, corner[0] + height, corner[1] + width))
+        """Add the window that starts at section z; `corner` (y, x) is in output voxels, `steps` int16 in 1/128 grey
+        levels: (y, x), or (channels, depth, y, x).
+        """
+        steps = steps.reshape(self._plan.channels, *self._weights.shape)
+        stop = [first + side for first, side in zip((z, *corner), self._weights.shape, strict=True)]
+        window = Box((z, *corner), triple(stop))
         weighted = steps * self._weights  # int32
         for index in shards:
             shared = self._boxes[index].intersect(window)
             if not shared.size:
                 continue
-            _, rows, columns = shared.shifted(tuple(-first for first in window.start)).slices  # type: ignore[arg-type]
+            part = shared.shifted(tuple(-first for first in window.start)).slices  # type: ignore[arg-type]
             inside = shared.shifted(tuple(-first for first in self._boxes[index].start)).slices  # type: ignore[arg-type]
             with self._lock:
-                self._sum(index)[inside] += weighted[None, rows, columns]
+                self._sum(index)[(slice(None), *inside)] += weighted[(slice(None), *part)]
 
     def done(self, shards: Iterable[Triple]) -> list[Triple]:
         """One task that touches these shards is done; which of them are finished now."""
@@ -88,19 +106,23 @@ class Blend:
             return [index for index in touched if self._waiting[index] == 0]
 
     def take(self, index: Triple) -> np.ndarray:
-        """The voxels of a finished shard, uint8 (z, y, x); its sums are let go. Sections without data are 0."""
+        """The voxels of a finished shard, uint8 (z, y, x), or (channels, z, y, x) where the plan has several.
+
+        Its sums are let go. Sections without data are 0.
+        """
         with self._lock:
             sums = self._sum(index)
             del self._sums[index]
         box = self._boxes[index]
-        rows, columns = (total_weights(self._plan, axis, box.start[axis], box.stop[axis]) for axis in (1, 2))
-        weights = rows[:, None] * columns[None, :]
-        voxels = np.empty(box.shape, np.uint8)
-        for z, section in enumerate(sums):
-            voxels[z] = (section + weights * (PER_GREY // 2)) // (weights * PER_GREY)
-        return voxels
+        deep, rows, columns = (total_weights(self._plan, axis, box.start[axis], box.stop[axis]) for axis in range(3))
+        plane = rows[:, None] * columns[None, :]
+        voxels = np.empty(sums.shape, np.uint8)
+        for z, weight in enumerate(deep):
+            weights = weight * plane
+            voxels[:, z] = (sums[:, z] + weights * (PER_GREY // 2)) // (weights * PER_GREY)
+        return voxels if self._plan.channels > 1 else voxels[0]
 
     def _sum(self, index: Triple) -> np.ndarray:
         if index not in self._sums:
-            self._sums[index] = np.zeros(self._boxes[index].shape, np.int32)
+            self._sums[index] = np.zeros((self._plan.channels, *self._boxes[index].shape), np.int32)
         return self._sums[index]

@@ -20,16 +20,19 @@ import torch
 from emsr.geometry import Triple
 from emsr.inference.blend import Blend
 from emsr.inference.stream import Network, Read, stream_column
+from emsr.inference.volumetric import VolumeNetwork, volume_column
 from emsr.plan import Plan
 from emsr.progress import Progress
 
 
 @dataclass(frozen=True)
 class Task:
-    """One column of windows at `corner` (y, x, lr pixels) over the sections `centres`, for the shards it touches."""
+    """One column of windows at `corner` (y, x, lr pixels), its windows starting at sections `starts`, for the shards
+    it touches.
+    """
 
     corner: tuple[int, int]
-    centres: range
+    starts: tuple[int, ...]
     shards: tuple[Triple, ...]
 
 
@@ -44,16 +47,16 @@ def tasks(plan: Plan, shards: Sequence[Triple], workers: int) -> tuple[Task, ...
     for index, box in boxes.items():
         for corner in plan.columns(box):
             touched.setdefault(corner, []).append(index)
-    depth = range(min(box.start[0] for box in boxes.values()), max(box.stop[0] for box in boxes.values()))
-    parts = min(len(depth), -(-workers // len(touched)))
-    cuts = [depth.start + len(depth) * part // parts for part in range(parts + 1)]
-    ranges = [range(first, last) for first, last in itertools.pairwise(cuts)]
+    starts = plan.depths(min(box.start[0] for box in boxes.values()), max(box.stop[0] for box in boxes.values()))
+    parts = min(len(starts), -(-workers // len(touched)))
+    cuts = [len(starts) * part // parts for part in range(parts + 1)]
+    ranges = [starts[first:last] for first, last in itertools.pairwise(cuts)]
     return tuple(Task(corner, part, tuple(touched[corner])) for corner in sorted(touched) for part in ranges)
 
 
 def count_windows(plan: Plan, shards: Sequence[Triple], workers: int) -> int:
-    """How many windows (columns times sections) computing these shards takes: the unit of progress and of cost."""
-    return sum(len(task.centres) for layer in layers(shards) for task in tasks(plan, layer, workers))
+    """How many windows (columns times starts in z) computing these shards takes: the unit of progress and of cost."""
+    return sum(len(task.starts) for layer in layers(shards) for task in tasks(plan, layer, workers))
 
 
 def layers(shards: Sequence[Triple]) -> list[list[Triple]]:
@@ -65,9 +68,10 @@ def layers(shards: Sequence[Triple]) -> list[list[Triple]]:
 
 
 def run(
-    network: Network, plan: Plan, shards: Sequence[Triple], read: Read, workers: int, progress: Progress
+    network: Network | VolumeNetwork, plan: Plan, shards: Sequence[Triple], read: Read, workers: int, progress: Progress
 ) -> Iterator[tuple[Triple, np.ndarray]]:
-    """Compute shards; yields each one's number and its voxels, uint8 (z, y, x), as soon as it is whole.
+    """Compute shards; yields each one's number and its voxels as soon as it is whole: uint8 (z, y, x), or (channels,
+    z, y, x) of a plan with several.
 
     `workers` threads go over columns of windows. Every call of the network has batch one and one intra-op thread, so
     voxels depend neither on `workers` nor on which shards are asked for. `progress` counts windows.
@@ -81,7 +85,7 @@ def run(
                 return pool.submit(_column, network, plan, task, read, blend)
 
             for task in _in_order(todo, start, workers + 1):
-                progress.update(len(task.centres))
+                progress.update(len(task.starts))
                 for index in blend.done(task.shards):
                     yield index, blend.take(index)
 
@@ -106,10 +110,11 @@ def _wait(task: Task, future: Future[None]) -> Task:
     return task
 
 
-def _column(network: Network, plan: Plan, task: Task, read: Read, blend: Blend) -> None:
+def _column(network: Network | VolumeNetwork, plan: Plan, task: Task, read: Read, blend: Blend) -> None:
     """One task: a column of windows into the sums."""
     corner = (task.corner[0] * plan.scale, task.corner[1] * plan.scale)
-    for z, steps in stream_column(network, plan, task.corner, task.centres, read):
+    column = volume_column if isinstance(network, VolumeNetwork) else stream_column
+    for z, steps in column(network, plan, task.corner, task.starts, read):  # type: ignore[arg-type]
         blend.add(z, corner, steps, task.shards)
 
 
