@@ -17,7 +17,8 @@ MOST_SHARD_BYTES = 64 * 2**20
 class Layout:
     """How an array lies on disk: everything z, y, x; `shard` and `chunk` in voxels, voxel size and translation in nm.
 
-    `translation_nm` is the centre of the first voxel. `levels` counts level 0; each further one halves y and x.
+    `translation_nm` is the centre of the first voxel. `levels` counts level 0; each further one halves y and x. With
+    `channels` above 0 the array has a first axis c of that length, whole in every chunk.
     """
 
     shape: Triple[int]
@@ -27,6 +28,7 @@ class Layout:
     voxel_size_nm: Triple[float]
     translation_nm: Triple[float] = (0.0, 0.0, 0.0)
     levels: int = 1
+    channels: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be laid out."""
@@ -36,6 +38,15 @@ class Layout:
             raise ValueError(f"shape {self.shape} in chunks {self.chunk} holds no voxel: every axis needs one or more")
         if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)) or min(self.shard) < 1:
             raise ValueError(f"shard {self.shard} is not a multiple of chunk {self.chunk}: choose one that is")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the array's axes."""
+        return ("c", *AXES) if self.channels else AXES
+
+    def whole(self, sides: Triple[int]) -> list[int]:
+        """Sides (z, y, x) with the axis of channels before them, if there is one."""
+        return [self.channels, *sides] if self.channels else list(sides)
 
     def level_shape(self, level: int) -> Triple[int]:
         """Shape of a level: y and x halved and rounded up `level` times, at least 1."""
@@ -95,17 +106,19 @@ def level_count(shape: Sequence[int], largest: int = 256) -> int:
 
 def group_document(layout: Layout, name: str) -> dict[str, Any]:
     """The zarr.json of the group: OME-Zarr 0.5 multiscales, axes z y x in nanometres."""
+    before = len(layout.axes) - len(AXES)
     datasets = [
         {
             "path": str(level),
             "coordinateTransformations": [
-                {"type": "scale", "scale": layout.level_scale(level)},
-                {"type": "translation", "translation": layout.level_translation(level)},
+                {"type": "scale", "scale": [1.0] * before + layout.level_scale(level)},
+                {"type": "translation", "translation": [0.0] * before + layout.level_translation(level)},
             ],
         }
         for level in range(layout.levels)
     ]
     axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES]
+    axes = [{"name": "c", "type": "channel"}] * before + axes
     multiscale = {"name": name, "axes": axes, "datasets": datasets, "type": "mode" if _labels(layout) else "mean"}
     attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}, "emsr": {"schema": 1}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
@@ -117,7 +130,7 @@ def array_document(layout: Layout, level: int) -> dict[str, Any]:
     plain = {"name": "bytes"} if layout.dtype == "uint8" else little
     codecs = [plain, {"name": "zstd", "configuration": {"level": 3, "checksum": True}}]
     sharding = {
-        "chunk_shape": list(layout.chunk),
+        "chunk_shape": layout.whole(layout.chunk),
         "codecs": codecs,
         "index_codecs": [little, {"name": "crc32c"}],
         "index_location": "end",
@@ -125,14 +138,14 @@ def array_document(layout: Layout, level: int) -> dict[str, Any]:
     return {
         "zarr_format": 3,
         "node_type": "array",
-        "shape": list(layout.level_shape(level)),
+        "shape": layout.whole(layout.level_shape(level)),
         "data_type": layout.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(layout.shard)}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": layout.whole(layout.shard)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0.0 if layout.dtype == "float32" else 0,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         "attributes": {},
-        "dimension_names": list(AXES),
+        "dimension_names": list(layout.axes),
     }
 
 

@@ -30,19 +30,20 @@ def each(function: Callable[[Box], Result], boxes: Sequence[Box], workers: int, 
 
 def chunk_shape(array: ts.TensorStore) -> Triple:
     """Shape of an own array's inner chunks."""
-    return triple(list(array.chunk_layout.read_chunk.shape or ()))
+    return triple(list(array.chunk_layout.read_chunk.shape or ())[-3:])
 
 
 def shard_boxes(array: ts.TensorStore) -> list[Box]:
     """Every shard of an own array, in raster order."""
-    grid = ShardGrid(triple(list(array.shape)), triple(list(array.chunk_layout.write_chunk.shape or ())))
+    shard = triple(list(array.chunk_layout.write_chunk.shape or ())[-3:])
+    grid = ShardGrid(triple(list(array.shape)[-3:]), shard)
     return [grid.box(index) for index in grid.indices]
 
 
 def read_box(array: ts.TensorStore, box: Box) -> np.ndarray:
-    """Voxels of a box of an own array; ValueError, in one line, where they are missing or damaged on disk."""
+    """Voxels of a box (z, y, x) of an own array, with all its channels; ValueError, in one line, where they are missing or damaged on disk."""
     try:
-        voxels: np.ndarray = array[box.slices].read().result()
+        voxels: np.ndarray = array[(..., *box.slices)].read().result()
     except ValueError as error:
         where = array.kvstore.path if array.kvstore else "the array"
         raise ValueError(
@@ -55,7 +56,7 @@ def read_box(array: ts.TensorStore, box: Box) -> np.ndarray:
 def keep_or_write(array: ts.TensorStore, box: Box, voxels: np.ndarray) -> bool:
     """Write a whole shard unless the same voxels stand there already; says whether it wrote."""
     try:
-        if np.array_equal(array[box.slices].read().result(), voxels):
+        if np.array_equal(array[(..., *box.slices)].read().result(), voxels):
             return False
     except ValueError:
         pass  # never written, or damaged on disk: both are mended by writing

@@ -54,7 +54,7 @@ def recreate(path: Path, layout: Layout) -> None:
 
 
 def open_array(path: Path, level: int = 0, *, write: bool = False, cache_bytes: int = 0) -> ts.TensorStore:
-    """Open a level of an own array, axes z, y, x; reading what was never written raises ValueError (NOT_FOUND).
+    """Open a level of an own array, axes z, y, x, or c, z, y, x; reading what was never written raises ValueError (NOT_FOUND).
 
     Read with `array[z0:z1, y0:y1, x0:x1].read().result()`, write whole shards with `write_box`. `cache_bytes` keeps
     decoded chunks for reads that overlap.
@@ -76,9 +76,12 @@ def open_array(path: Path, level: int = 0, *, write: bool = False, cache_bytes: 
 
 
 def write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.ndarray) -> None:
-    """Write `voxels` (z, y, x) from corner `start` on, durable when this returns. The box must be whole shards."""
-    box = tuple(slice(low, low + side) for low, side in zip(start, voxels.shape, strict=True))
-    array[box].write(voxels).result()
+    """Write `voxels` (z, y, x), or (c, z, y, x), from corner `start` (z, y, x) on; durable when this returns.
+
+    The box must be whole shards, with all channels.
+    """
+    box = tuple(slice(low, low + side) for low, side in zip(start, voxels.shape[-3:], strict=True))
+    array[(..., *box)].write(voxels).result()
 
 
 def level_total(path: Path) -> int:
