@@ -41,7 +41,10 @@ def shard_boxes(array: ts.TensorStore) -> list[Box]:
 
 
 def read_box(array: ts.TensorStore, box: Box) -> np.ndarray:
-    """Voxels of a box (z, y, x) of an own array, with all its channels; ValueError, in one line, where they are missing or damaged on disk."""
+    """Voxels of a box (z, y, x) of an own array, with all its channels.
+
+    ValueError, in one line, where they are missing or damaged on disk.
+    """
     try:
         voxels: np.ndarray = array[(..., *box.slices)].read().result()
     except ValueError as error:

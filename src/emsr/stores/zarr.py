@@ -54,7 +54,7 @@ def recreate(path: Path, layout: Layout) -> None:
 
 
 def open_array(path: Path, level: int = 0, *, write: bool = False, cache_bytes: int = 0) -> ts.TensorStore:
-    """Open a level of an own array, axes z, y, x, or c, z, y, x; reading what was never written raises ValueError (NOT_FOUND).
+    """Open a level of an own array, axes (c,) z, y, x; reading what was never written raises ValueError (NOT_FOUND).
 
     Read with `array[z0:z1, y0:y1, x0:x1].read().result()`, write whole shards with `write_box`. `cache_bytes` keeps
     decoded chunks for reads that overlap.
@@ -80,8 +80,8 @@ def write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.nda
 
     The box must be whole shards, with all channels.
     """
-    box = tuple(slice(low, low + side) for low, side in zip(start, voxels.shape[-3:], strict=True))
-    array[(..., *box)].write(voxels).result()
+    z, y, x = (slice(low, low + side) for low, side in zip(start, voxels.shape[-3:], strict=True))
+    array[..., z, y, x].write(voxels).result()
 
 
 def level_total(path: Path) -> int:
