@@ -66,6 +66,15 @@ def degrade(folder: Path) -> Made:
     return {"voxels": voxels(folder / "lr_x4.json"), "place": place}
 
 
+def enlarge(folder: Path) -> Made:
+    from emsr.steps.data import enlarge
+
+    enlarge({"scale": 4, **LAYOUT}, folder / "lr_x4.json", folder / "bicubic_x4.json", workers=1)
+    card = json.loads((folder / "bicubic_x4.json").read_text())
+    place = np.array([card["voxel_size_nm"], card["translation_nm"]])
+    return {"voxels": voxels(folder / "bicubic_x4.json"), "place": place}
+
+
 TRAINING = {
     "model": {"name": "bicubic", "preset": "small", "options": {}},
     **{"scale": 4, "sections": 3, "section_step": 1, "window": 8, "seed": 0, "threads": 1, "device": "cpu"},
@@ -146,7 +155,7 @@ def report(folder: Path) -> Made:
     return {"headline": np.array(rows)}
 
 
-STEPS: list[Callable[[Path], Made]] = [grow, ingest, degrade, train, allocate, stitch, score, report]
+STEPS: list[Callable[[Path], Made]] = [grow, ingest, degrade, enlarge, train, allocate, stitch, score, report]
 
 
 @cache

@@ -20,6 +20,7 @@ VERBS = {
     "grow": "emsr.steps.data",
     "ingest": "emsr.steps.data",
     "degrade": "emsr.steps.data",
+    "enlarge": "emsr.steps.data",
     "train": "emsr.steps.train",
     "allocate": "emsr.steps.superresolve",
     "superresolve": "emsr.steps.superresolve",

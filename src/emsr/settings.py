@@ -21,6 +21,7 @@ RESULTS = {
     "grow": ("steps/data.py", "GROW_RESULT"),
     "ingest": ("steps/data.py", "INGEST_RESULT"),
     "degrade": ("steps/data.py", "DEGRADE_RESULT"),
+    "enlarge": ("steps/data.py", "ENLARGE_RESULT"),
     "train": ("steps/train.py", "TRAIN_RESULT"),
     "allocate": ("steps/superresolve.py", "ALLOCATE_RESULT"),
     "superresolve": ("steps/superresolve.py", "SUPERRESOLVE_RESULT"),
@@ -173,6 +174,10 @@ class Settings:
         if degradation is None:
             raise ValueError(f"volume {volume} states no degradation, so no lr is made from its hr")
         return text("degrade", {"scale": int(scale), "degradation": degradation.model_dump(), **self._layout()})
+
+    def enlarge(self, scale: str) -> str:
+        """The factor and the layout."""
+        return text("enlarge", {"scale": int(scale), **self._layout()})
 
     def train(self, training: str, stage: str) -> str:
         """Everything that the weights of one stage depend on, and where it lies."""

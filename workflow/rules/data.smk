@@ -59,3 +59,26 @@ rule degrade:
         settings=lambda wildcards: settings.degrade(wildcards.volume, wildcards.scale),
     shell:
         "emsr degrade {params.settings:q} {input:q} {output:q} --workers {threads} --log {log:q}"
+
+
+rule enlarge:
+    input:
+        lambda wildcards: settings.image(
+            wildcards.volume, settings.lr_image(wildcards.volume, wildcards.scale)
+        ),
+    output:
+        f"{R}/{{volume}}/bicubic_x{{scale}}.json",
+    log:
+        f"{R}/logs/enlarge/{{volume}}.x{{scale}}.log",
+    benchmark:
+        f"{R}/benchmarks/enlarge/{{volume}}.x{{scale}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: settings.config.workers
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        settings=lambda wildcards: settings.enlarge(wildcards.scale),
+    shell:
+        "emsr enlarge {params.settings:q} {input:q} {output:q} --workers {threads} --log {log:q}"

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr.progress import progress
+from emsr.steps.images import finish, layout
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorstore as ts
 
-    from emsr.damage import SectionStatistics
     from emsr.geometry import Box
     from emsr.stores.admission import Admitted
-    from emsr.stores.ome import Layout
-    from emsr.stores.sections import Bands
     from emsr.stores.source import Source
 
 GROW_RESULT = 1
 INGEST_RESULT = 1
 DEGRADE_RESULT = 1
+ENLARGE_RESULT = 1
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +55,8 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     opened, admitted = _admitted(settings, out)
     try:
         dtype = "uint64" if settings["image"] == "labels" else "uint8"
-        layout = _layout(settings, {**vars(admitted), "shape": admitted.box.shape, "dtype": dtype})
-        recreate(out.with_suffix(".zarr"), layout)
+        laid = layout(settings, {**vars(admitted), "shape": admitted.box.shape, "dtype": dtype})
+        recreate(out.with_suffix(".zarr"), laid)
         array = open_array(out.with_suffix(".zarr"), write=True)
         boxes = shard_boxes(array)
         empty = each(partial(_copy_shard, opened, admitted.box, array), boxes, workers, f"ingest {settings['image']}")
@@ -66,7 +65,7 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         opened.close()
     origin = {"path": opened.path, "dataset": opened.dataset, "format": opened.format, "region": settings["region"]}
     card = {"source": origin, "degradation": None, "hr_shape": None, "missing": {str(z): "missing" for z in missing}}
-    _finish(out, layout, card, workers)
+    finish(out, laid, card, workers)
 
 
 def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) -> None:
@@ -81,20 +80,45 @@ def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) 
 
     hr, out, scale = Path(hr), Path(out), int(settings["scale"])
     fine_card = read_card(hr)
-    layout = _layout(settings, fine_card).coarser(scale)
+    laid = layout(settings, fine_card).coarser(scale)
     fine = open_array(array_path(hr, fine_card))
-    recreate(out.with_suffix(".zarr"), layout)
+    recreate(out.with_suffix(".zarr"), laid)
     array = open_array(out.with_suffix(".zarr"), write=True)
     kernel = str(settings["degradation"]["kernel"])
     each(partial(_degrade_shard, fine, array, scale, kernel), shard_boxes(array), workers, f"degrade x{scale}")
     card = {
         "source": {"path": hr.name, "dataset": None, "format": "card", "sha256": fine_card["sha256"]},
         "degradation": {"scale": scale, **settings["degradation"]},
-        "hr_shape": [layout.shape[0], layout.shape[1] * scale, layout.shape[2] * scale],
+        "hr_shape": [laid.shape[0], laid.shape[1] * scale, laid.shape[2] * scale],
         "missing": fine_card["missing"],
         "damaged": fine_card["damaged"],
     }
-    _finish(out, layout, card, workers)
+    finish(out, laid, card, workers)
+
+
+def enlarge(settings: dict[str, Any], lr: Path, out: Path, *, workers: int = 1) -> None:
+    """Enlarge the coarse image by bicubic interpolation, shard by shard: the rival that needs no network.
+
+    `settings`: scale, shard, chunk. The same voxels as enlarging whole sections gives. Damaged and missing sections
+    stay what they are in lr.
+    """
+    from emsr.stores.card import array_path, read_card
+    from emsr.stores.shards import each, shard_boxes
+    from emsr.stores.zarr import open_array, recreate
+
+    lr, out, scale = Path(lr), Path(out), int(settings["scale"])
+    coarse_card = read_card(lr)
+    laid = layout(settings, coarse_card).finer(scale)
+    recreate(out.with_suffix(".zarr"), laid)
+    coarse, array = open_array(array_path(lr, coarse_card)), open_array(out.with_suffix(".zarr"), write=True)
+    each(partial(_enlarge_shard, coarse, array, scale), shard_boxes(array), workers, f"enlarge x{scale}")
+    card = {
+        "source": {"path": lr.name, "dataset": None, "format": "card", "sha256": coarse_card["sha256"]},
+        **{"degradation": None, "hr_shape": None},
+        "missing": coarse_card["missing"],
+        "damaged": coarse_card["damaged"],
+    }
+    finish(out, laid, card, workers)
 
 
 def _counted(total: int, items: Iterable[int]) -> Iterator[int]:
@@ -125,23 +149,6 @@ def _admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
         opened.close()
         raise
     return opened, admitted
-
-
-def _layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
-    """How an array lies on disk; `image` has the keys shape, dtype, voxel_size_nm, translation_nm of a card."""
-    from emsr.geometry import triple
-    from emsr.stores.ome import Layout, bounded_shard, level_count
-
-    chunk = triple(settings["chunk"])
-    return Layout(
-        shape=triple(image["shape"]),
-        dtype=image["dtype"],
-        shard=bounded_shard(triple(settings["shard"]), chunk, image["dtype"]),
-        chunk=chunk,
-        voxel_size_nm=image["voxel_size_nm"],
-        translation_nm=image["translation_nm"],
-        levels=level_count(image["shape"]),
-    )
 
 
 def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) -> list[bool]:
@@ -198,47 +205,19 @@ def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kerne
     return np.stack([degradation.degrade(section, scale, kernel)[inner] for section in sections])
 
 
-def _finish(out: Path, layout: Layout, card: dict[str, Any], workers: int) -> None:
-    """Levels, hashes, judgement of the sections, table and, last of all, the card."""
-    from emsr.damage import Finding, find, table
-    from emsr.durable import write_text
-    from emsr.stores.card import write_card
-    from emsr.stores.pyramid import pyramid
-    from emsr.stores.sections import visit
+def _enlarge_shard(coarse: ts.TensorStore, fine: ts.TensorStore, scale: int, box: Box) -> None:
+    """One shard of the enlarged image, section by section, from its coarse voxels and two more on every side."""
+    import numpy as np
 
-    path = out.with_suffix(".zarr")
-    pyramid(path, workers)
-    judged = layout.dtype == "uint8"
-    seen = [pair for slab in visit(path, partial(_examine, judged), workers, "examine sections") for pair in slab]
-    missing = {int(z) for z in card["missing"]}
-    findings = find([statistics for _, statistics in seen if statistics is not None], missing) if judged else {}
-    if "damaged" in card:
-        findings = {int(z): findings.get(int(z), Finding(state, "as in hr")) for z, state in card["damaged"].items()}
-    listed = findings | dict.fromkeys(missing, Finding("missing", "nothing was ever stored for it"))
-    for z, finding in listed.items():
-        log.warning("%s: section %s is %s: %s", out.stem, z, finding.state, finding.reason)
-    write_text(out.with_suffix(".sections.tsv"), table(listed))
-    whole = {
-        "array": path.name,
-        "shape": list(layout.shape),
-        "dtype": layout.dtype,
-        "voxel_size_nm": list(layout.voxel_size_nm),
-        "translation_nm": list(layout.translation_nm),
-        "section_sha256": [sha256 for sha256, _ in seen],
-    }
-    write_card(out, {**card, **whole, "damaged": {str(z): finding.state for z, finding in findings.items()}})
+    from emsr import degradation
+    from emsr.geometry import Box, triple
+    from emsr.stores.shards import keep_or_write, read_box
 
-
-def _examine(judged: bool, slab: Box, bands: Bands) -> list[tuple[str, SectionStatistics | None]]:
-    """Hash and, for images, statistics of each section of a slab."""
-    from emsr.damage import SectionAccumulator
-    from emsr.stores.sections import SectionHashes
-
-    depth, height, width = slab.shape
-    hashes, accumulator = SectionHashes(depth), SectionAccumulator(depth, (height, width)) if judged else None
-    for first_row, band in bands:
-        hashes.add(band)
-        if accumulator:
-            accumulator.add(first_row, band)
-    statistics = accumulator.result() if accumulator else [None] * depth
-    return list(zip(hashes.result(), statistics, strict=True))
+    (z, y, x), (end, bottom, right) = box.start, box.stop
+    low, high = [max(0, side // scale - 2) for side in (y, x)], [-(-side // scale) + 2 for side in (bottom, right)]
+    grown = Box((z, low[0], low[1]), (end, high[0], high[1]))
+    grown = grown.intersect(Box((0, 0, 0), triple(list(coarse.shape))))
+    inner = box.shifted(triple([-start for start in grown.scaled(scale).start])).slices[1:]
+    keep_or_write(
+        fine, box, np.stack([degradation.upsample(section, scale)[inner] for section in read_box(coarse, grown)])
+    )

@@ -79,6 +79,18 @@ class Layout:
             levels=level_count(shape),
         )
 
+    def finer(self, scale: int) -> Layout:
+        """The layout of the image with `scale` times as many voxels in y and x; a voxel's corner stays."""
+        (z, y, x), (vz, vy, vx), (tz, ty, tx) = self.shape, self.voxel_size_nm, self.translation_nm
+        back = (scale - 1) / (2 * scale)
+        return replace(
+            self,
+            shape=(shape := (z, y * scale, x * scale)),
+            voxel_size_nm=(vz, vy / scale, vx / scale),
+            translation_nm=(tz, ty - vy * back, tx - vx * back),
+            levels=level_count(shape),
+        )
+
 
 def bounded_shard(shard: Triple[int], chunk: Triple[int], dtype: str) -> Triple[int]:
     """The shard, halved in y and x while it holds more than 64 MiB and its halves are whole chunks.

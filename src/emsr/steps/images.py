@@ -1,0 +1,79 @@
+"""What the rules of data.smk share: how arrays lie on disk, and what is judged and stated once voxels are there."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emsr.damage import SectionStatistics
+    from emsr.geometry import Box
+    from emsr.stores.ome import Layout
+    from emsr.stores.sections import Bands
+
+log = logging.getLogger(__name__)
+
+
+def layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
+    """How an array lies on disk; `image` has the keys shape, dtype, voxel_size_nm, translation_nm of a card."""
+    from emsr.geometry import triple
+    from emsr.stores.ome import Layout, bounded_shard, level_count
+
+    chunk = triple(settings["chunk"])
+    return Layout(
+        shape=triple(image["shape"]),
+        dtype=image["dtype"],
+        shard=bounded_shard(triple(settings["shard"]), chunk, image["dtype"]),
+        chunk=chunk,
+        voxel_size_nm=image["voxel_size_nm"],
+        translation_nm=image["translation_nm"],
+        levels=level_count(image["shape"]),
+    )
+
+
+def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
+    """Levels, hashes, judgement of the sections, table and, last of all, the card."""
+    from emsr.damage import Finding, find, table
+    from emsr.durable import write_text
+    from emsr.stores.card import write_card
+    from emsr.stores.pyramid import pyramid
+    from emsr.stores.sections import visit
+
+    path = out.with_suffix(".zarr")
+    pyramid(path, workers)
+    judged = laid.dtype == "uint8"
+    seen = [pair for slab in visit(path, partial(_examine, judged), workers, "examine sections") for pair in slab]
+    missing = {int(z) for z in card["missing"]}
+    findings = find([statistics for _, statistics in seen if statistics is not None], missing) if judged else {}
+    if "damaged" in card:
+        findings = {int(z): findings.get(int(z), Finding(state, "as in hr")) for z, state in card["damaged"].items()}
+    listed = findings | dict.fromkeys(missing, Finding("missing", "nothing was ever stored for it"))
+    for z, finding in listed.items():
+        log.warning("%s: section %s is %s: %s", out.stem, z, finding.state, finding.reason)
+    write_text(out.with_suffix(".sections.tsv"), table(listed))
+    whole = {
+        "array": path.name,
+        "shape": list(laid.shape),
+        "dtype": laid.dtype,
+        "voxel_size_nm": list(laid.voxel_size_nm),
+        "translation_nm": list(laid.translation_nm),
+        "section_sha256": [sha256 for sha256, _ in seen],
+    }
+    write_card(out, {**card, **whole, "damaged": {str(z): finding.state for z, finding in findings.items()}})
+
+
+def _examine(judged: bool, slab: Box, bands: Bands) -> list[tuple[str, SectionStatistics | None]]:
+    """Hash and, for images, statistics of each section of a slab."""
+    from emsr.damage import SectionAccumulator
+    from emsr.stores.sections import SectionHashes
+
+    depth, height, width = slab.shape
+    hashes, accumulator = SectionHashes(depth), SectionAccumulator(depth, (height, width)) if judged else None
+    for first_row, band in bands:
+        hashes.add(band)
+        if accumulator:
+            accumulator.add(first_row, band)
+    statistics = accumulator.result() if accumulator else [None] * depth
+    return list(zip(hashes.result(), statistics, strict=True))
