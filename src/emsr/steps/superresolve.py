@@ -4,27 +4,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emsr import durable, plan
 from emsr.geometry import Triple, triple
-
-if TYPE_CHECKING:
-    from emsr.inference.records import Records
+from emsr.steps import jobs
 
 ALLOCATE_RESULT = 1
 SUPERRESOLVE_RESULT = 1
 STITCH_RESULT = 1
 
-CACHE_BYTES = 128 * 2**20  # decoded lr chunks that the windows of one row share
 log = logging.getLogger(__name__)
 
 
@@ -73,86 +67,7 @@ def superresolve(settings: dict, allocate: Path, job: str, out: Path, *, workers
     The mark names the job's shards and their hashes: nothing but what inputs determine. Time, memory and attempts stand
     beside it in `<job>.stats.json`. A job without shards writes a mark without shards.
     """
-    from emsr.inference.records import Records
-
-    clock = time.perf_counter()
-    allocated = _allocated(allocate, settings)
-    number, n = plan.parse_job(job)
-    records = Records(allocate, allocated, plan.settings_sha256(settings))
-    mine = [index for box in plan.jobs(records.grid, n)[number] for index in box.indices()]
-    todo = [index for index in mine if records.holding(index) is None]
-    stats = _Stats(out.with_suffix(".stats.json"), job, mine, todo)
-    log.info("job %s: %d shards to compute, %d have records", job, len(todo), len(mine) - len(todo))
-    if todo:
-        stats.add(_compute(allocate, allocated, records, mine, workers))
-    _write_mark(out, job, allocated, records, mine)
-    stats.add({"state": "finished", "seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": _peak_rss_mb()})
-
-
-def _allocated(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `allocate` wrote; ValueError if that was with other settings."""
-    from emsr.inference.allocation import without_result
-
-    allocated: dict[str, Any] = durable.read_json(path)
-    wanted = without_result(settings)
-    if allocated["settings_sha256"] != plan.settings_sha256(wanted):
-        raise ValueError(f"{path} was made with settings {allocated['settings']}, not {wanted}: run allocate again")
-    return allocated
-
-
-def _write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Records, mine: list[Triple]) -> None:
-    shards = {plan.shard_name(index): (records.holding(index) or {})["sha256"] for index in mine}
-    stated = {key: allocated[key] for key in ("array", "weights_sha256")}
-    durable.write_json(
-        out, {"schema": 1, "job": job, "settings_sha256": records.settings_sha256, "shards": shards, **stated}
-    )
-
-
-class _Stats:
-    """What a step took; written at its start too, so that attempts that were killed count."""
-
-    def __init__(self, path: Path, job: str, mine: list[Triple], todo: list[Triple]) -> None:
-        self._path = path
-        attempts = durable.read_json(path)["attempt"] if path.is_file() else 0
-        computed = [plan.shard_name(index) for index in todo]
-        self._stats: dict[str, Any] = {"job": job, "attempt": attempts + 1, "computed": computed}
-        self.add({"skipped": len(mine) - len(todo), "state": "running"})
-
-    def add(self, found: Mapping[str, Any]) -> None:
-        self._stats |= found
-        durable.write_json(self._path, self._stats)
-
-
-def _compute(
-    allocate: Path, allocated: Mapping[str, Any], records: Records, mine: list[Triple], workers: int
-) -> dict[str, Any]:
-    """Compute, write and record those of a job's shards that lack a record, each as soon as it is whole."""
-    import torch
-
-    from emsr.inference.run import choose_device, count_windows, run
-    from emsr.inference.stream import Network
-    from emsr.models import checkpoint
-    from emsr.progress import progress
-    from emsr.stores.shards import read_box
-    from emsr.stores.zarr import open_array, write_box
-
-    device, made = choose_device(allocated["device"]), plan.read_plan(allocated)
-    records.refuse_mixture(mine, device)
-    card, lr = ((allocate.parent / path).resolve() for path in (allocated["card"], allocated["lr"]["array"]))
-    network = Network(checkpoint.load(card, device), device, allocated["precision"])
-    source = open_array(lr, cache_bytes=CACHE_BYTES)
-    target = open_array(records.array, write=True)
-    todo = [index for index in mine if records.holding(index) is None]
-    windows, voxels = count_windows(made, todo, workers), 0
-    with progress(windows, "super-resolving", "windows") as shown:
-        for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown):
-            records.begin(index)
-            write_box(target, made.grid.box(index).start, shard)
-            records.finish(
-                index, hashlib.sha256(shard.data).hexdigest(), {"device": device, "torch": torch.__version__}
-            )
-            voxels += shard.size
-    return {"voxels": voxels, "windows": windows, "network_seconds": round(network.seconds, 3), "device": device}
+    jobs.run_job(settings, allocate, job, out, workers=workers)
 
 
 def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, workers: int) -> None:
@@ -173,7 +88,7 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
 
     clock = time.perf_counter()
     marks = plan.all_marks(marks)
-    allocated, found = _allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
+    allocated, found = jobs.allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
     records = Records(allocate, allocated, proof.one_settings(found, allocated))
     shards = proof.whole(records, found)
     array = open_array(records.array)
@@ -188,7 +103,7 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     _write_card(out, allocated, statement)
     relative = [os.path.relpath(mark, allocate.parent) for mark in marks]
     durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": relative})
-    stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": _peak_rss_mb()}
+    stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
     job_seams = proof.job_seams(made, surveyed, len(marks))
     durable.write_json(allocate.parent / "stitch.stats.json", {**stats, "job_seams": job_seams})
 
@@ -213,9 +128,3 @@ def _write_card(out: Path, allocated: Mapping[str, Any], statement: Mapping[str,
     invalid = sorted(map(int, lr["missing"]))
     made = {key: allocated[key] for key in made_by}
     write_card(out, {**fixed, **image, **lr, **made, **statement, "invalid": invalid})
-
-
-def _peak_rss_mb() -> float:
-    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

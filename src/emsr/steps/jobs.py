@@ -1,0 +1,132 @@
+"""What the steps with jobs share: a job computes the shards that lack a record, writes them, and leaves its mark."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emsr import durable, plan
+from emsr.geometry import Triple
+
+if TYPE_CHECKING:
+    from emsr.inference.records import Records
+    from emsr.inference.stream import Network
+    from emsr.inference.volumetric import VolumeNetwork
+
+CACHE_BYTES = 128 * 2**20  # decoded chunks of the input that the windows of one row share
+log = logging.getLogger(__name__)
+
+
+def allocated(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `allocate` wrote; ValueError if that was with other settings."""
+    from emsr.inference.allocation import without_result
+
+    stated: dict[str, Any] = durable.read_json(path)
+    wanted = without_result(settings)
+    if stated["settings_sha256"] != plan.settings_sha256(wanted):
+        raise ValueError(f"{path} was made with settings {stated['settings']}, not {wanted}: run allocate again")
+    return stated
+
+
+def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int) -> None:
+    """Compute the shards of one job ("2-of-5") that have no record that holds, and write its mark.
+
+    The mark names the job's shards and their hashes: nothing but what inputs determine. Time, memory and attempts stand
+    beside it in `<job>.stats.json`. A job without shards writes a mark without shards.
+    """
+    from emsr.inference.records import Records
+
+    clock = time.perf_counter()
+    stated = allocated(allocate, settings)
+    number, n = plan.parse_job(job)
+    records = Records(allocate, stated, plan.settings_sha256(settings))
+    mine = [index for box in plan.jobs(records.grid, n)[number] for index in box.indices()]
+    todo = [index for index in mine if records.holding(index) is None]
+    stats = Stats(out.with_suffix(".stats.json"), job, mine, todo)
+    log.info("job %s: %d shards to compute, %d have records", job, len(todo), len(mine) - len(todo))
+    if todo:
+        stats.add(_compute(allocate, stated, records, mine, workers))
+    write_mark(out, job, stated, records, mine)
+    stats.add({"state": "finished", "seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": peak_rss_mb()})
+
+
+def write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Records, mine: list[Triple]) -> None:
+    """The mark of a job whose shards all have records."""
+    shards = {plan.shard_name(index): (records.holding(index) or {})["sha256"] for index in mine}
+    stated = {key: allocated[key] for key in ("array", "weights_sha256")}
+    durable.write_json(
+        out, {"schema": 1, "job": job, "settings_sha256": records.settings_sha256, "shards": shards, **stated}
+    )
+
+
+class Stats:
+    """What a step took; written at its start too, so that attempts that were killed count."""
+
+    def __init__(self, path: Path, job: str, mine: list[Triple], todo: list[Triple]) -> None:
+        self._path = path
+        attempts = durable.read_json(path)["attempt"] if path.is_file() else 0
+        computed = [plan.shard_name(index) for index in todo]
+        self._stats: dict[str, Any] = {"job": job, "attempt": attempts + 1, "computed": computed}
+        self.add({"skipped": len(mine) - len(todo), "state": "running"})
+
+    def add(self, found: Mapping[str, Any]) -> None:
+        """State more, at once."""
+        self._stats |= found
+        durable.write_json(self._path, self._stats)
+
+
+def _compute(
+    allocate: Path, allocated: Mapping[str, Any], records: Records, mine: list[Triple], workers: int
+) -> dict[str, Any]:
+    """Compute, write and record those of a job's shards that lack a record, each as soon as it is whole."""
+    import torch
+
+    from emsr.inference.run import choose_device, count_windows, run
+    from emsr.stores.shards import read_box
+    from emsr.stores.zarr import open_array, write_box
+
+    device, made = choose_device(allocated["device"]), plan.read_plan(allocated)
+    records.refuse_mixture(mine, device)
+    card, lr = ((allocate.parent / path).resolve() for path in (allocated["card"], allocated["lr"]["array"]))
+    network = _network(card, device, allocated)
+    source = open_array(lr, cache_bytes=CACHE_BYTES)
+    target = open_array(records.array, write=True)
+    todo = [index for index in mine if records.holding(index) is None]
+    windows, voxels = count_windows(made, todo, workers), 0
+    with _progress(allocated, windows) as shown:
+        for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown):
+            records.begin(index)
+            write_box(target, made.grid.box(index).start, shard)
+            records.finish(
+                index, hashlib.sha256(shard.data).hexdigest(), {"device": device, "torch": torch.__version__}
+            )
+            voxels += made.grid.box(index).size
+    return {"voxels": voxels, "windows": windows, "network_seconds": round(network.seconds, 3), "device": device}
+
+
+def _progress(allocated: Mapping[str, Any], windows: int) -> Any:
+    from emsr.progress import progress
+
+    return progress(windows, "predicting affinities" if allocated.get("channels") else "super-resolving", "windows")
+
+
+def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> Network | VolumeNetwork:
+    """The network as inference calls it: by section, or by volume where it gives several channels."""
+    from emsr.inference.stream import Network
+    from emsr.inference.volumetric import VolumeNetwork
+    from emsr.models import checkpoint
+
+    kind = VolumeNetwork if allocated.get("channels") else Network
+    return kind(checkpoint.load(card, device), device, allocated["precision"])
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
