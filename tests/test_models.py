@@ -23,7 +23,8 @@ def literal(name: str, constant: str) -> Any:
 
 
 PAIRS = [(name, scale) for name in NAMES for scale in literal(name, "SCALES")]
-OBJECTIVES = {"flow", "codebook", "indexer", "fusion", "image", "none"}
+ENLARGING = [(name, scale) for name, scale in PAIRS if plugins.output(plugins.file_of("models", name)) == "sr"]
+OBJECTIVES = {"flow", "codebook", "indexer", "fusion", "image", "affinity", "none"}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,8 @@ def seeded() -> None:
 
 
 def test_models_are_found() -> None:
-    assert {"bicubic", "gpemsr"} <= set(NAMES)
+    assert {"bicubic", "gpemsr", "affinity"} <= set(NAMES)
+    assert {name for name, _ in PAIRS} - {name for name, _ in ENLARGING} == {"affinity"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +74,7 @@ def test_recipes_train_each_stage_after_what_it_needs(name: str, scale: int) -> 
         assert done == set(needs)
 
 
-@pytest.mark.parametrize(("name", "scale"), PAIRS)
+@pytest.mark.parametrize(("name", "scale"), ENLARGING)
 @torch.no_grad()
 def test_forward_has_the_shape_and_equals_streaming_bit_for_bit(name: str, scale: int) -> None:
     module = plugins.load("models", name)

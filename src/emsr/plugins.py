@@ -15,7 +15,18 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).parent
-NOT_PLUGINS = {"__init__", "stage", "checkpoint", "published", "vqgan", "indexer", "reference", "gpemsr_recipe"}
+NOT_PLUGINS = {
+    "__init__",
+    "affinity_geometry",
+    "checkpoint",
+    "gpemsr_recipe",
+    "indexer",
+    "published",
+    "published_affinity",
+    "reference",
+    "stage",
+    "vqgan",
+}
 
 
 def names(kind: str) -> list[str]:
@@ -97,6 +108,11 @@ def keys(file: Path, name: str) -> list[str]:
     if not isinstance(node, ast.Dict):
         raise ValueError(f"{file.name} has no dictionary {name}; a plug-in must state it")
     return [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+
+
+def output(file: Path) -> str:
+    """What the network of model ``file`` gives: "sr", unless its constant OUTPUT says "affinity"."""
+    return str(literal(file, "OUTPUT")) if has(file, "OUTPUT") else "sr"
 
 
 def fields(file: Path, name: str) -> dict[str, str]:
