@@ -95,12 +95,15 @@ def reshaped(state: State) -> State:
     (lambda state: state | {"extra.weight": torch.zeros(1)}, "fusion", 8, "unknown extra.weight"),
     (dict, "fusion", 16, "no published x16 checkpoint of stage fusion: missing .*check --stage, --scale"),
     (dict, "indexer", 8, "no published x8 checkpoint of stage indexer: missing input_layer.0.weight"),
-    (dict, "flow", 8, "stage 'flow' was not published: use one of codebook, indexer, fusion"),
+    (dict, "flow", 8, "stage 'flow' was not published: use one of codebook, indexer, fusion, affinity"),
     (dict, "fusion", 3, "scale 3 is not one of gpemsr's"),
+    (dict, "fusion", None, "stage fusion has weights for each scale: say which with --scale, one of 4, 8, 16"),
     (lambda state: [1, 2], "fusion", 8, "holds no dictionary of tensors"),
     (lambda state: {"epoch": 3}, "fusion", 8, "holds no dictionary of tensors"),
 ])  # fmt: skip
-def test_wrong_checkpoints(spoil: Callable[[State], Any], stage: str, scale: int, message: str, tmp_path: Path) -> None:
+def test_wrong_checkpoints(
+    spoil: Callable[[State], Any], stage: str, scale: int | None, message: str, tmp_path: Path
+) -> None:
     file, out = tmp_path / "stage3_x8.pth", tmp_path / "w.safetensors"
     torch.save(spoil(released("fusion", 8)), file)
     with pytest.raises(ValueError, match=message) as caught:

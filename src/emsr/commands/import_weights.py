@@ -8,11 +8,12 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-def import_weights(file: Path, *, stage: str, scale: int, out: Path) -> None:
-    """Turn a published checkpoint (.pth) of a stage and scale into weights (.safetensors) with their card beside them.
+def import_weights(file: Path, *, stage: str, out: Path, scale: int | None = None) -> None:
+    """Turn a published checkpoint (.pth, .pt) of a stage into weights (.safetensors) with their card beside them.
 
-    ``file``: stage1.pth, stage2_x8.pth, stage3_x16.pth, ...; ``stage``: codebook, indexer or fusion; ``scale``: 8, 16,
-    for the codebook also 4. Raises ValueError naming what is missing or misshapen.
+    ``file``: stage1.pth, stage2_x8.pth, stage3_x16.pth, ..., superhuman.pt or MALA.pt; ``stage``: codebook, indexer,
+    fusion or affinity; ``scale``: 8, 16, for the codebook also 4, none for affinity. Raises ValueError naming what is
+    missing or misshapen.
     """
     from emsr.models import checkpoint, published
 

@@ -1,4 +1,7 @@
-"""Import of weights made by others: published GPEMSR checkpoints, VGG19, SpyNet (spec D). The only torch.load."""
+"""Import of weights made by others: published GPEMSR checkpoints, affinity networks, VGG19, SpyNet (spec D).
+
+The only torch.load.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ import torch
 from torch import Tensor
 
 from emsr.layers.features import Vgg19, VggLayer
-from emsr.models import gpemsr
+from emsr.models import gpemsr, published_affinity
 from emsr.models.checkpoint import differences
 
 SECTIONS = 5
 TESTED = 1024  # hr pixels of the published test's windows
-STAGES = ("codebook", "indexer", "fusion")
+STAGES = ("codebook", "indexer", "fusion", "affinity")
 
 # (our prefix, published prefix, factor, shift): "#" is a number n of ours, factor * n + shift of theirs (spec D, G)
 Rule = tuple[str, str, int, int]
@@ -157,22 +160,17 @@ def convert(state: Mapping[str, Tensor], stage: str, scale: int, source: str) ->
     return {name: taken[theirs].contiguous() for name, theirs in names.items()}
 
 
-def import_weights(path: Path, stage: str, scale: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State and card of the published checkpoint ``path``, for ``checkpoint.save``."""
+def import_weights(path: Path, stage: str, scale: int | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State and card of the published checkpoint ``path``, for ``checkpoint.save``; "affinity" has no scale."""
     if stage not in STAGES:
         raise ValueError(f"stage {stage!r} was not published: use one of {', '.join(STAGES)}")
-    if scale not in gpemsr.SCALES:
-        raise ValueError(f"scale {scale} is not one of gpemsr's: use one of {', '.join(map(str, gpemsr.SCALES))}")
-    state = convert(read(path), stage, scale, str(path))
+    if stage == "affinity":
+        published_affinity.check_scale(scale)
+        state, about = published_affinity.convert(read(path), str(path))
+    else:
+        state, about = _gpemsr(path, stage, scale)
     card = {
-        "model": "gpemsr",
-        "preset": "published",
-        "options": asdict(gpemsr.PRESETS["published"]),
-        "scale": scale,
-        "sections": SECTIONS,
-        "section_step": 1,
-        "window": TESTED // scale,
-        "patch": TESTED // scale,
+        **about,
         "intensity": {"dtype": "uint8", "range": [0, 255]},
         "degradation": None,
         "stage": stage,
@@ -182,6 +180,19 @@ def import_weights(path: Path, stage: str, scale: int) -> tuple[dict[str, Tensor
         "cost": {},
     }
     return state, card
+
+
+def _gpemsr(path: Path, stage: str, scale: int | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State of a gpemsr stage and what its card says of the network."""
+    scales = ", ".join(map(str, gpemsr.SCALES))
+    if scale is None:
+        raise ValueError(f"stage {stage} has weights for each scale: say which with --scale, one of {scales}")
+    if scale not in gpemsr.SCALES:
+        raise ValueError(f"scale {scale} is not one of gpemsr's: use one of {scales}")
+    window = TESTED // scale
+    about = {"model": "gpemsr", "preset": "published", "options": asdict(gpemsr.PRESETS["published"]), "scale": scale}
+    about |= {"sections": SECTIONS, "section_step": 1, "window": window, "patch": window}
+    return convert(read(path), stage, scale, str(path)), about
 
 
 def _digest(path: Path) -> str:
