@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "none"]
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "affinity", "none"]
 Record = TypeVar("Record")
 
 
@@ -14,8 +14,9 @@ Record = TypeVar("Record")
 class Stage:
     """A stage of a model's recipe; every field may be overridden by ``trainings.<name>.stages.<stage>`` in the config.
 
-    ``patch`` is the side of a training sample: hr pixels for ``codebook``, lr pixels for every other objective.
-    Fractions are of ``steps``; zero switches a term off.
+    ``patch`` is the side of a training sample: hr pixels for ``codebook``, pixels of the labelled image for
+    ``affinity``, lr pixels for every other objective. Fractions are of ``steps``; zero switches a term off. A share is
+    the probability that something is done to a training patch.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Stage:
     precision: Literal["float32", "bfloat16"] = "float32"
     validate_every: int = 0  # steps; 0 = only at the end
     checkpoint_every: int = 0  # steps; 0 = only at the end
-    augment: bool = True  # the eight orientations of a patch
+    augment: bool = True  # the eight orientations of a patch; affinity: of each, and upside down
     clip: float = 0.0  # largest norm of the gradient; 0 = no limit
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
@@ -55,8 +56,30 @@ class Stage:
     restart_until: float = 0.0  # fraction of the steps after which no entry is restarted
     # flow: synthetic warps
     displacement: float = 0.0  # largest, lr pixels
-    rotation: float = 0.0  # largest, degrees
-    contrast: float = 0.0  # largest relative change
+    rotation: float = 0.0  # flow, affinity: largest, degrees
+    contrast: float = 0.0  # flow, affinity: largest relative change
+    # affinity: patches with labels
+    depth: int = 0  # sections of a training sample
+    border: int = 0  # pixels of each object that become background where another is as near; published 1
+    affinity_error: Literal["cross_entropy", "squared"] = "cross_entropy"
+    balance_limit: float = 0.0  # largest weight of the rarer class of a patch; 0 = all affinities weigh alike
+    # affinity: what happens to training patches
+    rotation_share: float = 0.0
+    elastic_share: float = 0.0
+    elastic: float = 0.0  # longest displacement, pixels
+    elastic_spacing: float = 32.0  # pixels between the knots of the displacement
+    shift_share: float = 0.0  # one section, or all that follow it, lie displaced
+    shift: int = 0  # largest in y and in x, pixels
+    intensity_share: float = 0.0  # changes of contrast, brightness and gamma
+    brightness: float = 0.0  # largest change, of the range
+    gamma: float = 0.0  # largest relative change of the exponent
+    section_intensity: float = 0.0  # the part of these changes that each section gets on its own
+    poor_share: float = 0.0  # sections that are blurred or faint
+    poor: int = 0  # most of them in a patch
+    blur: float = 0.0  # largest standard deviation, pixels
+    faint: float = 0.0  # largest part of the contrast that is lost
+    missing_share: float = 0.0  # sections that show nothing
+    missing: int = 0  # most of them in a patch
 
 
 def overridden(record: Record, overrides: Mapping[str, Any], what: str = "option") -> Record:
