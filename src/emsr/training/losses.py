@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 EPSILON = 1e-5
+AXES = (2, 3, 4)  # z, y, x of (batch, channels, z, y, x)
 
 
 def wasserstein_generator(fake_logits: Tensor) -> Tensor:
@@ -61,3 +62,35 @@ def entropy(counts: Tensor) -> float:
     """Entropy in nat of a histogram ``counts`` (n,); the perplexity is its exponential."""
     share = counts.double() / counts.sum().clamp(min=1)
     return float(-(share * share.clamp(min=1e-30).log()).sum().item())
+
+
+def class_balance(target: Tensor, known: Tensor, limit: float) -> Tensor:
+    """Weights with which both classes of ``target`` count alike, within each patch and channel on its own.
+
+    ``target`` and ``known`` (batch, channels, z, y, x) are 0 or 1. A class with n_c of the n known voxels weighs
+    n / (2 n_c), cut to [1 / limit, limit], so beyond a share of 1 / (2 limit) a rare class weighs no more; limit 0
+    weighs all alike. What is not known weighs 0.
+    """
+    known = known.float()
+    if not limit:
+        return known
+    every = known.sum(AXES, keepdim=True)  # (b, c, 1, 1, 1)
+    ones = (known * target).sum(AXES, keepdim=True)
+    one, zero = ((every / (2 * count.clamp(min=1))).clamp(1 / limit, limit) for count in (ones, every - ones))
+    return known * torch.where(target > 0, one, zero)
+
+
+def affinity_error(logits: Tensor, target: Tensor, weight: Tensor, kind: str) -> Tensor:
+    """Weighted mean error of affinities in each patch and channel, then the mean over those that weigh anything.
+
+    All (batch, channels, z, y, x); the affinity is the sigmoid of ``logits``, ``target`` is 0 or 1. ``kind`` is
+    "cross_entropy", in nat, or "squared". Computed in float32, whatever the precision of ``logits``.
+    """
+    logits, target = logits.float(), target.float()
+    if kind == "squared":
+        error = (logits.sigmoid() - target).square()
+    else:
+        error = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    weights = weight.sum(AXES)  # (b, c)
+    means = (error * weight).sum(AXES) / weights.clamp(min=EPSILON)
+    return means.sum() / (weights > 0).sum().clamp(min=1)

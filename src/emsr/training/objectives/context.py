@@ -114,6 +114,9 @@ def recurring(context: Context, uses: int) -> Request:
 
 
 def channels_last(network: nn.Module, device: str) -> nn.Module:
-    """``network`` on ``device``, its convolutions' weights laid out as mixed precision is fastest with."""
-    moved: nn.Module = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return moved
+    """``network`` on ``device``, its convolutions' weights laid out as mixed precision is fastest with; those over z,
+    y and x, which have no such layout, as they are."""
+    moved: nn.Module = network.to(device)
+    if any(parameter.ndim == 5 for parameter in moved.parameters()):
+        return moved
+    return moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
