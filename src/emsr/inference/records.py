@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from emsr import durable
-from emsr.geometry import ShardGrid, Triple
-from emsr.plan import read_plan, shard_name
+from emsr.geometry import ShardGrid, Triple, triple
+from emsr.plan import shard_name
 
 SCHEMA = 1
 
@@ -22,7 +22,7 @@ class Records:
         """`allocated` is the content of the file `allocate`; `settings_sha256` are the settings of now."""
         self.array = (allocate.parent / allocated["array"]).resolve()
         self.folder = (allocate.parent / allocated["records"]).resolve()
-        self.grid: ShardGrid = read_plan(allocated).grid
+        self.grid = ShardGrid(triple(allocated["shape"]), triple(allocated["shard"]))
         self.settings_sha256 = settings_sha256
         self._inputs: list[str] = allocated["inputs_sha256"]
         self._hashes = {"settings_sha256": settings_sha256, "weights_sha256": allocated["weights_sha256"]}

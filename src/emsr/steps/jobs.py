@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import resource
 import sys
 import time
@@ -63,6 +64,12 @@ def write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Recor
     durable.write_json(
         out, {"schema": 1, "job": job, "settings_sha256": records.settings_sha256, "shards": shards, **stated}
     )
+
+
+def write_proof(allocate: Path, settings: Mapping[str, Any], marks: list[Path]) -> None:
+    """Beside `allocate`: the marks that a whole was proved by, for `plan.proved`."""
+    relative = [os.path.relpath(mark, allocate.parent) for mark in marks]
+    durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": relative})
 
 
 class Stats:

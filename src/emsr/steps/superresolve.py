@@ -101,8 +101,7 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     log.info("%d shards are whole, seams %s", len(shards), statement["seams"])
     link(records.array, out.with_suffix(".zarr"))
     _write_card(out, allocated, statement)
-    relative = [os.path.relpath(mark, allocate.parent) for mark in marks]
-    durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": relative})
+    jobs.write_proof(allocate, settings, marks)
     stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
     job_seams = proof.job_seams(made, surveyed, len(marks))
     durable.write_json(allocate.parent / "stitch.stats.json", {**stats, "job_seams": job_seams})
