@@ -24,6 +24,7 @@ class Records:
         self.folder = (allocate.parent / allocated["records"]).resolve()
         self.grid = ShardGrid(triple(allocated["shape"]), triple(allocated["shard"]))
         self.settings_sha256 = settings_sha256
+        self._before = ("0",) if allocated.get("channels") else ()  # the one chunk along the axis of channels
         self._inputs: list[str] = allocated["inputs_sha256"]
         self._hashes = {"settings_sha256": settings_sha256, "weights_sha256": allocated["weights_sha256"]}
 
@@ -69,5 +70,5 @@ class Records:
         return {"schema": SCHEMA, "box": sides, "inputs_sha256": self._inputs[index[0]], **self._hashes}
 
     def _has_voxels(self, index: Triple) -> bool:
-        file = self.array.joinpath("0", "c", *map(str, index))
+        file = self.array.joinpath("0", "c", *self._before, *map(str, index))
         return file.is_file() and file.stat().st_size > 0

@@ -1,0 +1,226 @@
+"""From an image to segments through the steps: the same as in memory, whatever shards, jobs and workers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from affinity_goldens import NARROW, filled
+from emsr.durable import read_json
+from emsr.models import checkpoint
+from emsr.segmentation.fragments import BlockGrid, fragments_in
+from emsr.segmentation.whole import waterz_whole
+from emsr.steps import agglomeration, segment
+from emsr.stores.card import read_card, write_card
+from emsr.stores.zarr import Layout, create, open_array, write_box
+from segmentable import same_partition
+from sr_project import tissue_like
+
+SHAPE = (9, 70, 52)
+CHUNK = [3, 16, 16]
+BLOCK = {"method": "watershed", "block": [1, 16, 16], "halo": [0, 8, 8]}
+
+
+def weights(folder: Path, name: str = "superhuman", **window: int) -> Path:
+    options = NARROW[name]
+    card = {"model": "affinity", "options": asdict(options), "scale": 1, "sections": 1, "stage": "affinity"}
+    path = folder / "affinity.safetensors"
+    checkpoint.save(path, filled(options).state_dict(), {**card, **(window or {"depth": 5, "window": 32})})
+    return path.with_suffix(".json")
+
+
+def image(folder: Path, voxels: np.ndarray, damaged: tuple[int, ...] = ()) -> Path:
+    shape: Any = voxels.shape
+    create(folder / "hr.zarr", Layout(shape, "uint8", shape, shape, (40.0, 4.0, 4.0)))
+    write_box(open_array(folder / "hr.zarr", write=True), (0, 0, 0), voxels)
+    hashes = [hashlib.sha256(section.tobytes()).hexdigest() for section in voxels]
+    space = {"voxel_size_nm": [40.0, 4.0, 4.0], "translation_nm": [20.0, 2.0, 2.0], "source": {}}
+    states = {"damaged": dict.fromkeys(map(str, damaged), "black"), "missing": {}, "degradation": None}
+    fixed = {"array": "hr.zarr", "dtype": "uint8", "hr_shape": None, "shape": list(shape), "section_sha256": hashes}
+    write_card(folder / "hr.json", {**fixed, **space, **states})
+    return folder / "hr.json"
+
+
+class Chain:
+    """The steps in their order in one folder."""
+
+    def __init__(
+        self, folder: Path, jobs: int = 2, workers: int = 1, shard: tuple[int, int, int] = (3, 32, 32)
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.jobs, self.workers, self.shard = folder, jobs, workers, list(shard)
+        self.affinities: dict[str, Any] = {
+            **{"overlap": 8, "depth_overlap": 2, "precision": "float32", "device": "cpu"},
+            **{"shard": self.shard, "chunk": CHUNK},
+        }
+        self.fragments: dict[str, Any] = {**BLOCK, "chunk": CHUNK}
+        self.method = "exact"
+
+    def predict(self, card: Path, weights: Path) -> dict[str, Any]:
+        allocate = self.folder / "affinities" / "allocate.json"
+        segment.allocate_affinities(self.affinities, card, weights, allocate)
+        marks = [allocate.parent / "jobs" / f"{n + 1}-of-{self.jobs}.json" for n in range(self.jobs)]
+        for mark in marks:
+            segment.affinities(self.affinities, allocate, mark.stem, mark, workers=self.workers)
+        segment.prove_affinities(self.affinities, allocate, marks[:1], self.folder / "affinities.json", workers=1)
+        return read_json(self.folder / "affinities.json")
+
+    def cut(self) -> dict[str, Any]:
+        allocate = self.folder / "fragments" / "allocate.json"
+        segment.allocate_fragments(self.fragments, self.folder / "affinities.json", allocate)
+        marks = [allocate.parent / "jobs" / f"{n + 1}-of-{self.jobs}.json" for n in range(self.jobs)]
+        for mark in marks:
+            segment.fragments(self.fragments, allocate, mark.stem, mark, workers=self.workers)
+        segment.prove_fragments(self.fragments, allocate, marks[:1], self.folder / "fragments.json", workers=1)
+        return read_json(self.folder / "fragments.json")
+
+    def merge(self, threshold: float = 0.5) -> np.ndarray:
+        settings = {"method": self.method, "until": 0.9, "affinities": str(self.folder / "affinities.json")}
+        out = self.folder / "agglomeration.json"
+        agglomeration.agglomerate(settings, self.folder / "fragments.json", out, workers=self.workers)
+        return self.segments(threshold)
+
+    def segments(self, threshold: float) -> np.ndarray:
+        out = self.folder / "segments.json"
+        settings = {"threshold": threshold, "chunk": CHUNK}
+        agglomeration.segment(settings, self.folder / "agglomeration.json", out, workers=self.workers)
+        return self.voxels("segments.json")
+
+    def voxels(self, card: str) -> np.ndarray:
+        path = self.folder / card
+        found: np.ndarray = open_array(path.parent / read_json(path)["array"]).read().result()
+        return found
+
+    def all(self, card: Path, weights: Path) -> np.ndarray:
+        self.predict(card, weights)
+        self.cut()
+        return self.merge()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Chain, np.ndarray]:
+    folder = tmp_path_factory.mktemp("segment")
+    card, weight = image(folder, tissue_like(SHAPE)), weights(folder)
+    chain = Chain(folder / "a")
+    return card, weight, chain, chain.all(card, weight)
+
+
+def test_the_chain_equals_its_parts_in_memory(reference: tuple[Path, Path, Chain, np.ndarray]) -> None:
+    _, _, chain, segments = reference
+    affinities, fragments = chain.voxels("affinities.json"), chain.voxels("fragments.json")
+    assert affinities.shape == (3, *SHAPE)
+    assert np.ptp(affinities) > 20, "a test of grey voxels would show nothing"
+    grid = BlockGrid(SHAPE, (1, 16, 16), (0, 8, 8))
+    expected = fragments_in(grid.grid.box((0, 0, 0)), grid, lambda box: affinities[(..., *box.slices)])
+    assert np.array_equal(fragments[:1, :16, :16], expected)
+    assert same_partition(waterz_whole(affinities, fragments, 0.5, bins=0)[0], segments)
+    assert len(np.unique(segments)) < len(np.unique(fragments))
+    first = np.unique(segments, return_index=True)
+    assert first[0].tolist() == list(range(1, len(first[0]) + 1))
+    assert (np.diff(first[1]) > 0).all(), "numbered by first voxel"
+    card = read_card(chain.folder / "segments.json")
+    assert card["segments"] == len(first[0])
+    assert card["voxel_size_nm"] == [40.0, 4.0, 4.0]
+    assert card["translation_nm"] == [20.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(("jobs", "workers", "shard"), [(1, 3, (3, 32, 32)), (5, 2, (9, 80, 64)), (3, 1, (3, 16, 48))])
+def test_bookkeeping_changes_no_voxel(
+    reference: tuple[Path, Path, Chain, np.ndarray],
+    tmp_path: Path,
+    jobs: int,
+    workers: int,
+    shard: tuple[int, int, int],
+) -> None:
+    card, weight, chain, segments = reference
+    other = Chain(tmp_path, jobs, workers, shard)
+    assert np.array_equal(other.all(card, weight), segments)
+    for stage in ("affinities.json", "fragments.json"):
+        assert np.array_equal(other.voxels(stage), chain.voxels(stage)), stage
+    assert read_json(tmp_path / "segments.json")["sha256"] == read_json(chain.folder / "segments.json")["sha256"]
+
+
+def test_another_threshold_reads_the_history_alone(reference: tuple[Path, Path, Chain, np.ndarray]) -> None:
+    _, _, chain, segments = reference
+    counts = [len(np.unique(chain.segments(threshold))) for threshold in (0.0, 0.3, 0.5, 0.9)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] == len(np.unique(chain.voxels("fragments.json")))
+    assert counts[2] == len(np.unique(segments))
+    with pytest.raises(ValueError, match=r"threshold 0.95 lies above 0.9"):
+        chain.segments(0.95)
+    chain.segments(0.5)
+
+
+def test_finished_shards_are_left_alone_and_lost_ones_made_again(
+    reference: tuple[Path, Path, Chain, np.ndarray], tmp_path: Path
+) -> None:
+    card, weight, _, segments = reference
+    chain = Chain(tmp_path)
+    chain.all(card, weight)
+    for stage in ("affinities", "fragments"):
+        records = sorted((tmp_path / stage).glob("*.records/*.json"))
+        records[2].unlink()
+        settings = chain.affinities if stage == "affinities" else chain.fragments
+        computed = []
+        for job in ("1-of-2", "2-of-2"):
+            mark = tmp_path / stage / "jobs" / f"{job}.json"
+            getattr(segment, stage)(settings, tmp_path / stage / "allocate.json", job, mark, workers=1)
+            computed += read_json(mark.with_suffix(".stats.json"))["computed"]
+        assert computed == [records[2].stem]
+    assert np.array_equal(chain.merge(), segments)
+
+
+def test_a_spoilt_shard_is_noticed(reference: tuple[Path, Path, Chain, np.ndarray], tmp_path: Path) -> None:
+    card, weight, _, _ = reference
+    chain = Chain(tmp_path)
+    chain.predict(card, weight)
+    array = next((tmp_path / "affinities").glob("*.zarr"))
+    opened = open_array(array, write=True)
+    opened[:, 0:3, 0:32, 0:32].write(np.zeros((3, 3, 32, 32), np.uint8)).result()
+    mark = tmp_path / "affinities" / "jobs" / "1-of-2.json"
+    with pytest.raises(ValueError, match=r"shard 0_0_0 .*does not hold the voxels of its record"):
+        segment.prove_affinities(
+            chain.affinities, mark.parents[1] / "allocate.json", [mark], tmp_path / "affinities.json", workers=1
+        )
+
+
+def test_a_damaged_section_is_predicted_from_its_good_neighbour(tmp_path: Path) -> None:
+    voxels = tissue_like(SHAPE)
+    voxels[4] = 0
+    chain = Chain(tmp_path)
+    chain.predict(image(tmp_path, voxels, damaged=(4,)), weights(tmp_path))
+    voxels[4] = voxels[3]
+    other = Chain(tmp_path / "b")
+    other.predict(image(tmp_path / "b", voxels), weights(tmp_path))
+    assert np.array_equal(chain.voxels("affinities.json"), other.voxels("affinities.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"overlap": 32}, "segment.overlap 32 leaves no step for a window of 32: use 0 to 31"),
+        ({"depth_overlap": 5}, "segment.depth_overlap 5 leaves no step for a window of 5"),
+        ({"window": 30}, "cannot take 30 voxels along y"),
+        ({"shard": [3, 33, 32]}, r"shard \(3, 33, 32\) is not a multiple of chunk"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_first(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    chain = Chain(tmp_path)
+    chain.affinities |= change
+    with pytest.raises(ValueError, match=message):
+        chain.predict(image(tmp_path, tissue_like(SHAPE)), weights(tmp_path))
+    assert not (tmp_path / "affinities").exists()
+
+
+def test_blocks_must_divide_shards(reference: tuple[Path, Path, Chain, np.ndarray], tmp_path: Path) -> None:
+    card, weight, _, _ = reference
+    chain = Chain(tmp_path)
+    chain.predict(card, weight)
+    chain.fragments["block"] = [1, 24, 16]
+    with pytest.raises(ValueError, match="let block divide shard"):
+        chain.cut()
