@@ -20,7 +20,7 @@ from emsr.commands.check import check, check_config
 from emsr.commands.check_training import patch_rule
 from emsr.config import parse
 from emsr.models import checkpoint
-from emsr.models.gpemsr import PRESETS, network, stages
+from emsr.models.gpemsr import NEEDS, PRESETS, SCALES, network, stages
 from project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +95,16 @@ def stage(name: str, value: dict[str, Any], **options: Any) -> Callable[[dict[st
     def change(values: dict[str, Any]) -> None:
         values["trainings"]["t"]["stages"][name] = value
         values["trainings"]["t"]["model"]["options"] = options
+
+    return change
+
+
+def recipe(preset: str, scale: int) -> Callable[[dict[str, Any]], None]:
+    """Train as the model's file says."""
+
+    def change(values: dict[str, Any]) -> None:
+        model = {"name": "gpemsr", "preset": preset, "options": {}}
+        values["trainings"]["t"].update(scale=scale, model=model, stages={stage: {} for stage in NEEDS})
 
     return change
 
@@ -241,6 +251,9 @@ GOOD = [
     ("hr that its scale does not divide", lambda values: source_of(np.zeros((6, 39, 33), np.uint8))(values)
      or with_lr((6, 4, 4), (40, 32.1, 31.9))(values)),
     ("the same weights to go on from", started("codebook", {"stage": "codebook", "scale": 4})),
+    ("weights whose mask looks by the encoder", lambda values: started("fusion", {"stage": "fusion"})(values)
+     or values["trainings"]["t"]["model"].update(options={"mask_features": "vgg"})),
+    *[(f"recipe {preset} x{scale}", recipe(preset, scale)) for preset in PRESETS for scale in SCALES],
     ("patches of twins without prior", stage("fusion", {"patch": 20}, reference=False)),
     ("weights without window, and one set", lambda values: save_weights("w", values["trainings"]["t"], {
         "stage": "fusion", "window": None}) or values["superresolve"].update(window=32)
@@ -268,18 +281,18 @@ SMALL = {
 @pytest.mark.parametrize("number", range(4), ids=["flow", "codebook", "indexer", "fusion"])
 def test_patches_are_what_the_networks_need(stride: int, number: int) -> None:
     """What is refused cannot be trained on, what is allowed can."""
-    recipe, scale = stages("small", 4)[number], 4
+    taught, scale = stages("small", 4)[number], 4
     options: Any = replace(PRESETS["small"], **SMALL, latent_stride=stride, channels=(8,) * 5)
     whole: Any = network("fusion", scale, 1, options)
-    own: Any = network(recipe.name, scale, 1, options)
+    own: Any = network(taught.name, scale, 1, options)
 
     def gives(patch: int) -> int:
         """The side of the image that is compared with the truth, which should be as large as it."""
-        if recipe.name == "flow":
+        if taught.name == "flow":
             return int(own.coarse_to_fine(*[torch.zeros(1, 1, 2 * patch, 2 * patch)] * 2)[-1].shape[-1]) * scale // 2
-        if recipe.name == "codebook":
+        if taught.name == "codebook":
             return int(own(torch.zeros(1, 1, patch, patch)).image.shape[-1]) * scale
-        if recipe.name == "indexer":
+        if taught.name == "indexer":
             return int(own(torch.zeros(1, 1, patch, patch)).shape[1]) * stride
         return int(own.eval()(torch.zeros(1, 1, 1, patch, patch)).shape[-1])
 
@@ -289,7 +302,7 @@ def test_patches_are_what_the_networks_need(stride: int, number: int) -> None:
                 works = gives(patch) == scale * patch
         except (RuntimeError, ValueError):
             works = False
-        assert works is (patch % patch_rule(options, recipe, scale, whole.multiple)[0] == 0), patch
+        assert works is (patch % patch_rule(options, taught, scale, whole.multiple)[0] == 0), patch
 
 
 @pytest.mark.parametrize(

@@ -69,18 +69,25 @@ def check_state(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def _card(training: Training, options: Any, stage: str) -> dict[str, Any]:
-    """What says which network a stage trains. Without VGG19 weights the mask looks by the encoder, as in training."""
-    brought = training.perceptual or stage in (training.init_from or {})
-    if getattr(options, "mask_features", None) == "vgg" and not brought:
-        options = replace(options, mask_features="encoder")
-    scale, sections = training.scale, training.sections
+    """What says which network a stage trains."""
     return {
         "model": training.model.name,
-        "options": asdict(options),
+        "options": asdict(_with_mask(training, options, stage)),
         "stage": stage,
-        "scale": scale,
-        "sections": sections,
+        "scale": training.scale,
+        "sections": training.sections,
     }
+
+
+def _with_mask(training: Training, options: Any, stage: str) -> Any:
+    """`options` with the mask that training gives the network: VGG19's only where its weights are named or brought."""
+    from emsr.models.checkpoint import load_card
+
+    if getattr(options, "mask_features", None) != "vgg":
+        return options
+    if start := (training.init_from or {}).get(stage):
+        return replace(options, mask_features=load_card(Path(start))["options"].get("mask_features", "vgg"))
+    return options if training.perceptual else replace(options, mask_features="encoder")
 
 
 def _check_stage(training: Training, options: Any, stage: Stage, multiple: int) -> None:
@@ -96,7 +103,7 @@ def _check_stage(training: Training, options: Any, stage: Stage, multiple: int) 
         raise ValueError(
             f"stage {stage.name}: patch {stage.patch} is not {wanted}, which its network needs; use {near}"
         )
-    _check_files(training, options, stage)
+    _check_files(training, _with_mask(training, options, stage.name), stage)
     started = (training.init_from or {}).get(stage.name)
     if started:
         _check_start(Path(started), network, stage, training.scale)
