@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 # The first column of constraints.txt pins torch; TORCH_INDEX may name another index of torch wheels (README).
-PIP = .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP = .venv/bin/pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: install install-dev demo test check clean
@@ -22,6 +22,7 @@ install-dev: .venv/installed-dev
 
 demo: install
 	snakemake --cores all
+	python benchmarks/alive.py results
 
 test: install-dev
 	pytest --numprocesses 2 --dist loadscope
@@ -35,5 +36,6 @@ check: install-dev
 	snakemake --lint
 	codespell
 
+# results and .snakemake stay: without Snakemake's notes a changed config would rerun nothing
 clean:
-	rm -rf .venv .snakemake
+	rm -rf .venv

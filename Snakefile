@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from emsr.commands.check import check_config
+from emsr.commands.check import stop_unless_fit
 from emsr.settings import Settings, wildcard
 
 
@@ -45,7 +45,7 @@ rule all:
 
 
 onstart:
-    check_config(settings.config)
+    stop_unless_fit(settings.config)
 
 
 onsuccess:

@@ -35,12 +35,10 @@ TINY: dict[str, Any] = {
 }
 
 
-def write_weights(
-    folder: Path, model: str, scale: int, sections: int = 3, step: int = 1, window: int = 16, seed: int = 0
-) -> Path:
+def write_weights(folder: Path, model: str, scale: int, sections: int = 3, window: int = 16, seed: int = 0) -> Path:
     """Random weights of a tiny network (or bicubic's none) with their card; returns the card's path."""
     options = TINY if model == "gpemsr" else {}
-    card = {"model": model, "options": options, "scale": scale, "sections": sections, "section_step": step}
+    card = {"model": model, "options": options, "scale": scale, "sections": sections, "section_step": 1}
     state: dict[str, torch.Tensor] = {}
     if model == "gpemsr":
         tiny = overridden(PRESETS["small"], TINY)

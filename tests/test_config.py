@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from emsr import limits, plugins
 from emsr.config import Config, parse
 from emsr.schema import Data, Degradation, Layout, Model, Report, Source, Superresolve, Tissue, Training, Volume
+from emsr.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +62,16 @@ MISTAKES = [
     (f"{TRAINING}.stages.codebook", {"stepps": 4}, "stage codebook: key 'stepps' is unknown; did you mean 'steps'?"),
     (f"{TRAINING}.stages.codebook", {"use": "other"}, "training 'other' is unknown"),
     (f"{TRAINING}.stages.codebook", {"use": "tissue"}, "uses itself"),
+    (f"{TRAINING}.stages.codebook", {"steps": -3}, "stage codebook: key steps is -3; it must be at least 0"),
+    (f"{TRAINING}.stages.fusion", {"batch": 0}, "key batch is 0; it must be at least 1"),
+    (f"{TRAINING}.stages.fusion", {"patch": 2}, "key patch is 2; it must be at least 4"),
+    (f"{TRAINING}.stages.flow", {"learning_rate": float("nan")}, "key learning_rate is nan; it must be at least 0"),
+    (f"{TRAINING}.stages.flow", {"clip": float("inf")}, "key clip is inf; it must be at least 0"),
+    (f"{TRAINING}.stages.codebook", {"unquantised": 1.5}, "unquantised is 1.5; it must lie between 0 and 1"),
+    (f"{TRAINING}.stages.codebook", {"betas": [0.9, 1.0]}, "betas is [0.9, 1.0]; it must lie between 0 and 0.999999"),
+    (f"{TRAINING}.stages.codebook", {"betas": [0.9]}, "betas is [0.9]; write two numbers"),
+    (f"{TRAINING}.stages.indexer", {"objective": "none"}, "key 'objective' says what the stage is"),
+    (f"{TRAINING}.stages.indexer", {"name": "codebook"}, "key 'name' says what the stage is"),
     (
         f"{TRAINING}.stages",
         {"codebook": {}},
@@ -141,6 +154,78 @@ def test_a_source_is_the_same_however_it_is_spelt(values: dict[str, Any], tmp_pa
     values["volumes"]["b"]["region"] = [[10, 30], [0, 9], [0, 9]]
     with pytest.raises(ValueError, match=r"validation \[12, 13\] of a and test \[3, 9\] of b overlap"):
         parse(values)
+
+
+def pyramid(folder: Path, *levels: str) -> None:
+    """A folder that says, as OME-Zarr 0.4 does, that it is a pyramid of these levels."""
+    for level in levels:
+        (folder / level).mkdir(parents=True)
+    datasets = [{"path": level} for level in levels]
+    (folder / ".zattrs").write_text(json.dumps({"multiscales": [{"datasets": datasets}]}))
+
+
+SAME = [
+    ("the finest level is the default", ("v.zarr", None), ("v.zarr", "0"), True),
+    ("levels of one pyramid", ("v.zarr", "0"), ("v.zarr", "1"), True),
+    ("a level by its own path", ("v.zarr/0", None), ("v.zarr", None), True),
+    ("a pyramid further in", ("n.zarr", "volumes/raw"), ("n.zarr/volumes", "/raw/s0/"), True),
+    ("levels that nothing names", ("plain.zarr", "s0"), ("plain.zarr", "s1"), True),
+    ("arrays of a plain group", ("plain.zarr", "0"), ("plain.zarr", "1"), False),
+    ("images of one file of a microscope", ("series.zarr/0", "0"), ("series.zarr/1", "0"), False),
+    ("folders that are no zarr", ("s1", None), ("s2", None), False),
+    ("datasets of a file", ("v.h5", "a//b/"), ("v.h5", "/a/b"), True),
+    ("other datasets of a file", ("v.h5", "a/0"), ("v.h5", "a/1"), False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [row[1:] for row in SAME], ids=[row[0] for row in SAME])
+def test_levels_of_a_pyramid_are_one_place(
+    one: tuple[str, str | None], other: tuple[str, str | None], same: bool, tmp_path: Path
+) -> None:
+    """Training on one level and testing on another would be testing on what was trained on."""
+    pyramid(tmp_path / "v.zarr", "0", "1")
+    pyramid(tmp_path / "n.zarr" / "volumes" / "raw", "s0", "s1")
+    for name in ("plain.zarr/0", "plain.zarr/1", "plain.zarr/s0", "plain.zarr/s1", "s1", "s2"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "plain.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    for name in ("0", "1"):
+        pyramid(tmp_path / "series.zarr" / name, "0")
+    (tmp_path / "series.zarr" / ".zattrs").write_text('{"bioformats2raw.layout": 3}')
+    (tmp_path / "v.h5").touch()
+    a, b = (Source(path=str(tmp_path / path), dataset=dataset).place for path, dataset in (one, other))
+    assert (a == b) is same
+
+
+def test_every_number_of_a_recipe_has_its_limits() -> None:
+    known = plugins.fields(plugins.PACKAGE / "models" / "stage.py", "Stage")
+    numbers = {name for name, kind in known.items() if "int" in kind or "float" in kind}
+    assert limits.STAGE.keys() == {name for name in numbers if not known[name].startswith("Literal")}
+    assert set(limits.OF_THE_MODEL) <= set(known)
+
+
+def test_a_card_that_is_none_is_noticed_before_rules_are_read(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values["volumes"]["tissue"]["weights"] = {"path": "w.safetensors"}
+    Path("w.safetensors").touch()
+    for card, words in (
+        ("{}", "w.json states no scale, so it is no card of weights"),
+        ("[]", "w.json states no scale"),
+        ('{"scale": true}', "w.json states no scale"),
+        ('{"scale": 0}', "w.json states scale 0"),
+        ("", "w.json is not JSON"),
+        ('{"scale": 3}', "shard [16, 512, 512] is not a multiple of scale 3 in y and x, which volume tissue needs"),
+    ):
+        Path("w.json").write_text(card)
+        with pytest.raises(SystemExit) as end:
+            Settings.read(values)
+        text = str(end.value)
+        assert text.startswith("emsr: error: config: ")
+        assert words in text
+        assert "\n" not in text
+    Path("w.json").write_text('{"scale": 4}')
+    assert Settings.read(values).scale("tissue") == 4
 
 
 def test_twins_share_stages_and_their_sections_count_as_seen(values: dict[str, Any]) -> None:

@@ -211,12 +211,27 @@ def test_damaged_and_missing_sections_are_listed_with_the_reason(tmp_path):
     assert len((tmp_path / "lr_x4.sections.tsv").read_text().splitlines()) == 5
 
 
+def test_sections_never_stored_are_missing_whatever_the_fill_value(tmp_path):
+    array = zarr.create_array(tmp_path / "x.zarr", shape=(6, 64, 64), chunks=(1, 64, 64), dtype="u1", fill_value=255)
+    for z in (0, 1, 2, 4, 5):
+        array[z] = tissue_like((6, 64, 64))[z]
+    ingest(settings(tmp_path / "x.zarr", dataset=None, voxel_size_nm=[40, 4, 4]), tmp_path / "hr.json")
+    card = read_card(tmp_path / "hr.json")
+    assert (card["missing"], card["damaged"]) == ({"3": "missing"}, {})
+
+
 def test_voxel_size_of_the_config_is_used_where_the_file_has_none_and_may_be_rounded(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["volumes/raw"] = tissue_like((3, 20, 20))
     ingest(settings(tmp_path / "x.h5", voxel_size_nm=[30, 8, 8]), tmp_path / "hr.json")
     assert read_card(tmp_path / "hr.json")["voxel_size_nm"] == [30, 8, 8]
     assert read_card(tmp_path / "hr.json")["translation_nm"] == [15, 4, 4]
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["volumes/raw"].attrs["offset"] = (100.0, 0.0, 40.0)
+    ingest(settings(tmp_path / "x.h5", voxel_size_nm=[30, 8, 8]), tmp_path / "hr.json")
+    assert read_card(tmp_path / "hr.json")["translation_nm"] == [115, 4, 44], (
+        "the file's corner counts without its size"
+    )
     source = cremi(tmp_path / "y.h5", tissue_like((3, 20, 20)))
     ingest(settings(source, voxel_size_nm=[40, 4.001, 4]), tmp_path / "y/hr.json")
     assert read_card(tmp_path / "y/hr.json")["voxel_size_nm"] == [40, 4, 4], "the file's own is the exact one"

@@ -241,10 +241,43 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     assert whole.scores == resumed.scores
 
 
-def test_another_identity_never_resumes(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, tiny=Tiny(stop_at=9))
-    assert run(tmp_path, identity="b")[1].afters[0] == 0
+def test_another_identity_never_resumes_and_costs_the_first_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run with a forgotten overlay begins anew; going back to the settings before it goes on where they were."""
+    whole, _ = run(tmp_path / "whole")
+    for identity, stop_at in (("a", 7), ("b", 10)):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", tiny=Tiny(stop_at), identity=identity)
+    assert "other settings has not ended; they go on from step 6 of" in caplog.text
+    resumed, again = run(tmp_path / "cut", identity="a")
+    assert again.afters[0] == 6
+    assert same(whole.weights, resumed.weights)
+    assert run(tmp_path / "cut", identity="b")[1].afters[0] == 9
+    assert run(tmp_path / "cut", identity="c")[1].afters[0] == 0
+
+
+def test_a_resumed_training_states_what_all_its_attempts_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock by which a step takes ten seconds and everything else nothing."""
+    import emsr.training.loop as loop
+
+    clock = [1000.0]
+    advance = loop.Trainer.advance
+
+    def slow(self: loop.Trainer, step: int, batch: Batch) -> float:
+        clock[0] += 10
+        return advance(self, step, batch)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.Trainer, "advance", slow)
+    for stop_at in (4, 8):  # states are saved after 3 and 6 steps
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, tiny=Tiny(stop_at))
+        clock[0] += 5000
+    stats = run(tmp_path)[0].stats
+    assert (stats["attempts"], stats["steps"], stats["seconds"]) == (3, 12, 30 + 30 + 60)
+    assert stats["steps_per_second"] == pytest.approx(0.1)
+    assert stats["peak_memory_bytes"] > 1e6
 
 
 def test_training_learns_validates_and_keeps_the_best(tmp_path: Path) -> None:
@@ -294,18 +327,54 @@ def test_global_torch_settings_are_left_as_they_were(tmp_path: Path) -> None:
 def test_state_is_whole_or_not_there(tmp_path: Path) -> None:
     for step in (1, 2):
         state.save(tmp_path, {"step": step, "weights": torch.full((3,), float(step))}, "me")
-    assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000002.pt"]
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000002-me.pt"]
     loaded = state.load(tmp_path, "me")
     assert loaded is not None
     assert loaded["step"] == 2
     assert state.load(tmp_path, "you") is None
-    (tmp_path / "step-00000003.pt.partial").write_bytes(b"killed while writing")
+    (tmp_path / "step-00000003-me.pt.partial").write_bytes(b"killed while writing")
     assert state.load(tmp_path, "me") is not None
-    saved = tmp_path / "step-00000002.pt"
+    saved = tmp_path / "step-00000002-me.pt"
     content = bytearray(saved.read_bytes())
     content[len(content) // 2] ^= 1
     saved.write_bytes(content)
     assert state.load(tmp_path, "me") is None, "a flipped bit is not resumed from"
+
+
+def test_states_of_two_trainings_are_kept_until_they_end(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    for identity, step in (("a", 5), ("b", 1), ("c", 1), ("b", 2)):
+        state.save(folder, {"step": step}, identity)
+    (folder / "step-00000009-z.pt.partial").write_bytes(b"killed while writing")
+    found = {identity: state.load(folder, identity) for identity in "abc"}
+    assert found == {"a": None, "b": {"step": 2}, "c": {"step": 1}}, "the two newest"
+    assert [entry["step"] for entry in state.others(folder, "c")] == [2]
+    state.forget(folder, "b")
+    assert sorted(file.name for file in folder.iterdir()) == ["latest.json", "step-00000001-c.pt"]
+    assert state.load(folder, "c") == {"step": 1}
+    state.forget(folder, "c")
+    assert not folder.exists()
+    state.forget(folder, "c")
+
+
+@pytest.mark.parametrize("call", ["replace", "write_json", "unlink"])
+def test_a_kill_while_saving_leaves_a_whole_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Before the file has its name, before the index names it, before the older one is gone."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for identity in ("other", "me"):
+        state.save(tmp_path, {"step": 1}, identity)
+    owner = {"replace": state.os, "write_json": state, "unlink": Path}[call]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, call, killed)
+        with pytest.raises(KeyboardInterrupt):
+            state.save(tmp_path, {"step": 2}, "me")
+    assert state.load(tmp_path, "me") == {"step": 2 if call == "unlink" else 1}
+    assert state.load(tmp_path, "other") == {"step": 1}
+    state.save(tmp_path, {"step": 3}, "me")
+    assert len(list(tmp_path.glob("step-*"))) == 2, "what was left over is gone"
 
 
 def test_displacements_are_smooth_and_bounded() -> None:

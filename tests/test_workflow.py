@@ -290,12 +290,13 @@ def test_kill_during_super_resolution(coarse: Project, tmp_path: Path) -> None:
         return len(list(project.path("coarse").glob("sr-*.records/*.json"))) >= 3
 
     project.kill_when(some)
-    done = {file.stem for file in project.path("coarse").glob("sr-*.records/*.json")}
+    done = project.states("coarse/sr-*.records/*.json")
     project.run("--unlock")
     project.run("--rerun-incomplete")
-    every = {file.stem for file in project.path("coarse").glob("sr-*.records/*.json")}
     assert done
-    assert computed(project) == every - done
+    assert sorted(recorded_since(done, project, "coarse") + [Path(file).stem for file in done]) == shards(
+        project, "coarse"
+    )
     assert project.bytes_of("coarse/sr.zarr") == whole
     assert project.json("coarse", "sr.json")["sha256"] == root
 

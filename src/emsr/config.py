@@ -73,15 +73,20 @@ class Config(Part):
                 if volume.weights not in self.trainings:
                     raise ValueError(f"volumes.{name}: " + plugins.unknown("training", volume.weights, self.trainings))
                 training = self.trainings[volume.weights]
-                self._check_window(name, training.window, training.scale)
+                self._check_overlap(name, training.window)
+                self._check_shard(name, training.scale)
+            elif volume.weights is not None:
+                self._check_shard(name, volume.weights.scale)
         return self
 
-    def _check_window(self, volume: str, window: int, scale: int) -> None:
+    def _check_overlap(self, volume: str, window: int) -> None:
         window = self.superresolve.window or window
         if self.superresolve.overlap >= window:
             raise ValueError(
                 f"superresolve.overlap {self.superresolve.overlap} is not less than window {window} of volume {volume}"
             )
+
+    def _check_shard(self, volume: str, scale: int) -> None:
         if any(side % scale for side in self.superresolve.shard[1:]):
             raise ValueError(
                 f"superresolve.shard {list(self.superresolve.shard)} is not a multiple of scale {scale} in y and x, "
@@ -119,6 +124,23 @@ class Config(Part):
         if one == other or (a.tissue is not None and a.tissue == b.tissue):
             return True
         return a.hr is not None and b.hr is not None and a.hr.place == b.hr.place
+
+    def scales(self, volume: str) -> dict[int, str]:
+        """Every scale that a volume is used at, and what uses it so: its weights and the trainings that read it."""
+        found: dict[int, str] = {}
+        weights = self.volumes[volume].weights
+        if isinstance(weights, WeightsFile):
+            found[weights.scale] = f"weights {weights.path}"
+        for name, training in self.trainings.items():
+            if name == weights or any(data.volume == volume for data in training.data):
+                found.setdefault(training.scale, f"training {name}")
+        return found
+
+    def windows(self, training: str) -> set[int]:
+        """The windows that the network of a training must take: that of its card, and one set for its volumes."""
+        used = any(volume.weights == training for volume in self.volumes.values())
+        other = self.superresolve.window if used else None
+        return {self.trainings[training].window} | ({other} if other else set())
 
     def _check_data(self, name: str, training: Training) -> None:
         for data in training.data:

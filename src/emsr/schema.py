@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from emsr import plugins
+from emsr import durable, plugins
+from emsr.limits import check_fields, check_stage
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -40,8 +42,12 @@ class Source(Part):
 
     @property
     def place(self) -> tuple[Path, str]:
-        """What this is, however it is spelt."""
-        return Path(self.path).resolve(), (self.dataset or "").strip("/")
+        """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image."""
+        path, inside = Path(self.path).resolve(), Path("/" + (self.dataset or "").strip("/"))
+        if not path.is_dir():
+            return path, str(inside)
+        folder = path.joinpath(*inside.parts[1:]).resolve()
+        return folder.parent if _is_level(folder) else folder, ""
 
 
 class Tissue(Part):
@@ -87,12 +93,28 @@ class WeightsFile(Part):
 
     @model_validator(mode="after")
     def _with_card(self) -> WeightsFile:
-        for file in (Path(self.path), Path(self.path).with_suffix(".json")):
+        for file in (Path(self.path), self.card):
             if not file.is_file():
                 raise ValueError(
                     f"{file} does not exist; weights are FILE.safetensors with their card FILE.json beside it"
                 )
+        if self.scale < 1:
+            raise ValueError(f"{self.card} states scale {self.scale}; name weights whose card states at least 1")
         return self
+
+    @property
+    def card(self) -> Path:
+        """The card beside the weights."""
+        return Path(self.path).with_suffix(".json")
+
+    @property
+    def scale(self) -> int:
+        """The scale that the card states; ValueError for what is no card of weights."""
+        card = durable.read_json(self.card)
+        scale = card.get("scale") if isinstance(card, dict) else None
+        if type(scale) is not int:
+            raise ValueError(f"{self.card} states no scale, so it is no card of weights; import or train them again")
+        return scale
 
 
 class Volume(Part):
@@ -202,7 +224,6 @@ class Training(Part):
         return self
 
     def _check_stages(self) -> None:
-        known = plugins.fields(plugins.PACKAGE / "models" / "stage.py", "Stage")
         if set(self.stages) != set(self.needs):
             wrong = next((name for name in self.stages if name not in self.needs), None)
             if wrong:
@@ -214,7 +235,7 @@ class Training(Part):
                 if len(values) > 1 or not isinstance(values["use"], str):
                     raise ValueError(f"stage {stage}: use names another training and stands alone")
             else:
-                check_fields(f"stage {stage}: key", values, known)
+                check_stage(stage, values)
         for stage in self.init_from or ():
             if stage not in self.stages:
                 raise ValueError(plugins.unknown("init_from stage", stage, self.stages))
@@ -226,10 +247,9 @@ class Report(Part):
     title: str
 
 
-def check_fields(what: str, values: dict[str, Any], known: dict[str, str]) -> None:
-    """Every key of ``values`` is known and its value of the annotated type."""
-    for key, value in values.items():
-        if key not in known:
-            raise ValueError(plugins.unknown(what, key, known))
-        if not plugins.fits(value, known[key]):
-            raise ValueError(f"{what} {key} is {value!r}, which is no {known[key]}")
+def _is_level(folder: Path) -> bool:
+    """Whether a folder is a level of the pyramid above it: one that its multiscales name, or s0, s1, ... of a zarr."""
+    files = [folder.parent / name for name in ("zarr.json", ".zattrs", ".zgroup")]
+    above = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
+    named = any('"multiscales"' in text and f'"{folder.name}"' in text for text in above)
+    return named or bool(above and re.fullmatch(r"s\d+", folder.name))

@@ -32,7 +32,7 @@ rule ingest:
         "../../envs/cpu.yaml"
     threads: settings.config.workers
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, threads: 1000 + 1500 * threads,
         runtime=240,
     params:
         settings=lambda wildcards: settings.ingest(wildcards.volume, wildcards.image),
@@ -53,7 +53,7 @@ rule degrade:
         "../../envs/cpu.yaml"
     threads: settings.config.workers
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, threads: 1000 + 1500 * threads,
         runtime=240,
     params:
         settings=lambda wildcards: settings.degrade(wildcards.volume, wildcards.scale),

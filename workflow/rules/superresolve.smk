@@ -35,7 +35,7 @@ rule superresolve:
         "../../envs/gpu.yaml"
     threads: settings.config.workers
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards, threads: 4000 + 2000 * threads,
         runtime=240,
     params:
         settings=lambda wildcards: settings.superresolve(wildcards.volume),
@@ -61,7 +61,7 @@ rule stitch:
         "../../envs/cpu.yaml"
     threads: settings.config.workers
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, threads: 1000 + 1500 * threads,
         runtime=240,
     params:
         settings=lambda wildcards: settings.stitch(wildcards.volume),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from emsr import plugins
-from emsr.config import Config, Range, Source, Superresolve, Training, Volume, WeightsFile, parse
+from emsr.config import Config, Range, Source, Superresolve, Volume, WeightsFile, parse
 
 if TYPE_CHECKING:
+    from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
+
+ROUNDING = 0.01  # relative difference of voxel sizes of hr and lr that counts as rounding
 
 
 def check(configs: list[Path]) -> None:
@@ -22,13 +24,34 @@ def check(configs: list[Path]) -> None:
 
     values: dict[str, Any] = {}
     for file in configs:
-        update_config(values, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        update_config(values, _read(file))
     check_config(parse(values))
 
 
+def _read(file: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())}): mend it there") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} holds no keys with values: start from config.yaml")
+    return values
+
+
+def stop_unless_fit(config: Config) -> None:
+    """As `check_config`, for Snakemake: a mistake ends the program with one line, and without Snakemake's own."""
+    try:
+        check_config(config)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"emsr: error: {' '.join(str(error).split())}") from None
+
+
 def check_config(config: Config) -> None:
-    """Raise ValueError or FileNotFoundError, in one line, for the first source, range or weights that do not fit."""
-    shapes = {name: _check_volume(name, volume) for name, volume in config.volumes.items()}
+    """Raise ValueError or OSError, in one line, for the first source, range, weights or recipe that does not fit."""
+    from emsr.commands.check_training import check_training
+
+    shapes = {name: _check_volume(name, volume, config.scales(name)) for name, volume in config.volumes.items()}
     for name, what, ranges in _ranges(config):
         depth = shapes[name][0]
         for start, stop in ranges:
@@ -38,7 +61,7 @@ def check_config(config: Config) -> None:
         if isinstance(volume.weights, WeightsFile):
             _check_weights(name, volume.weights, config.superresolve)
     for name, training in config.trainings.items():
-        _check_network(name, training, config.superresolve.window)
+        check_training(name, training, config.windows(name))
 
 
 def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:
@@ -51,17 +74,47 @@ def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:
             yield data.volume, f"trainings.{training}: validation", data.validation
 
 
-def _check_volume(name: str, volume: Volume) -> tuple[int, int, int]:
-    """The shape (z, y, x) of a volume's images inside its region; every source of it is fit to be ingested."""
+def _check_volume(name: str, volume: Volume, scales: Mapping[int, str]) -> tuple[int, int, int]:
+    """The shape (z, y, x) of a volume's images inside its region; every source of it is fit to be ingested.
+
+    `scales` are those that the volume is used at, and what uses it so.
+    """
     from emsr.stores.admission import check_same_shape
 
-    if volume.tissue:
-        return volume.tissue.shape
-    shapes = {image: _admit(source, image, volume) for image, source in _sources(volume)}
+    admitted = {image: _admit(source, image, volume) for image, source in _sources(volume)}
     if volume.hr and volume.labels:
         with_labels, with_hr = (_opened(source) for source in (volume.labels, volume.hr))
         check_same_shape(with_labels, with_hr)
-    return shapes["hr" if volume.hr else "lr"]
+    if volume.hr and volume.lr:
+        _check_pair(f"volumes.{name}", admitted["hr"], admitted["lr"], scales)
+    shape = volume.tissue.shape if volume.tissue else admitted["hr" if volume.hr else "lr"].box.shape
+    for scale, user in scales.items():
+        if volume.has_hr and min(shape[1:]) < scale:
+            raise ValueError(
+                f"volumes.{name}: hr {list(shape)} is smaller than scale {scale} of {user}; use a larger one"
+            )
+    return shape
+
+
+def _check_pair(where: str, hr: Admitted, lr: Admitted, scales: Mapping[int, str]) -> None:
+    """hr and lr are images of the same place: as many sections, and sides and voxels a scale apart."""
+    (depth, *fine), (lr_depth, *coarse) = hr.box.shape, lr.box.shape
+    if depth != lr_depth:
+        raise ValueError(
+            f"{where}: hr has {depth} sections, lr {lr_depth}; cut one so that both show the same sections"
+        )
+    for scale, user in scales.items():
+        if any(not scale * side <= long < scale * side + scale for side, long in zip(coarse, fine, strict=True)):
+            raise ValueError(
+                f"{where}: hr {list(hr.box.shape)} is not lr {list(lr.box.shape)} times scale {scale} of {user} "
+                "in y and x; cut one so that both show the same place, or use another scale"
+            )
+        (z, *sides), size = hr.voxel_size_nm, lr.voxel_size_nm
+        if any(abs(a - b) > ROUNDING * b for a, b in zip((z, *(scale * side for side in sides)), size, strict=True)):
+            raise ValueError(
+                f"{where}: voxel size {list(size)} nm of lr is not {list(hr.voxel_size_nm)} nm of hr times scale "
+                f"{scale} of {user} in y and x; correct the one that is wrong"
+            )
 
 
 def _sources(volume: Volume) -> Iterator[tuple[str, Source]]:
@@ -80,47 +133,36 @@ def _opened(source: Source) -> Opened:
     return opened
 
 
-def _admit(source: Source, image: str, volume: Volume) -> tuple[int, int, int]:
-    """The shape of what is used of a source."""
+def _admit(source: Source, image: str, volume: Volume) -> Admitted:
+    """What is used of a source, and where it lies."""
     from emsr.stores import open_source
     from emsr.stores.admission import admit
 
     opened = open_source(Path(source.path), source.dataset)
     try:
-        return admit(opened, image, source.voxel_size_nm, volume.region).box.shape
+        return admit(opened, image, source.voxel_size_nm, volume.region)
     finally:
         opened.close()
 
 
 def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
-    """The weights are whole, those of a last stage, and take the window."""
+    """The weights are whole, those of a last stage, take the window and fit the network that their card describes."""
+    from emsr.commands.check_training import check_state, said_of, untrained
     from emsr.models.checkpoint import load_card, load_state
     from emsr.plan import check_window
 
     path = Path(weights.path)
     card = load_card(path)
-    last = list(plugins.literal(plugins.file_of("models", card["model"]), "NEEDS"))[-1]  # type: ignore[call-overload]
+    with said_of(f"card of {path}"):
+        last = list(plugins.literal(plugins.file_of("models", card["model"]), "NEEDS"))[-1]  # type: ignore[call-overload]
     if card["stage"] != last:
         raise ValueError(f"weights {path} of volume {name} are of stage {card['stage']}; the whole network is {last}")
     window = how.window or card.get("window")
     if window is None:
         raise ValueError(f"card of {path} states no window; set superresolve.window, in lr pixels")
-    check_window(window, how.overlap, card)
-    load_state(path, card)
-
-
-def _check_network(name: str, training: Training, window: int | None) -> None:
-    """Every stage's network can be built (without memory: on the meta device) and takes the window."""
-    import torch
-
-    from emsr.models.stage import overridden
-    from emsr.plan import check_window
-
-    model = plugins.load("models", training.model.name)
-    try:
-        options = overridden(model.PRESETS[training.model.preset], training.model.options)
-        with torch.device("meta"):
-            model.build(training.scale, training.sections, options)
-        check_window(window or training.window, 0, {"options": asdict(options), "scale": training.scale})
-    except ValueError as error:
-        raise ValueError(f"trainings.{name}: {error}") from None
+    with said_of(f"weights {path} of volume {name}"):
+        check_window(window, how.overlap, card)
+    state = load_state(path, card)
+    with said_of(f"card of {path}"):
+        network = untrained(card)
+    check_state(network, state, path)

@@ -43,6 +43,17 @@ def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) ->
         )
 
 
+def check_unchanged(card: Json, card_path: Path, allocated: Json) -> None:
+    """Raise ValueError for weights that are not those that `allocated` was made for."""
+    found = {"weights_sha256": card["sha256"], "card_sha256": card_sha256(card)}
+    for key, value in found.items():
+        if value != allocated[key]:
+            raise ValueError(
+                f"{card_path} has changed since {allocated['array']} was allocated ({key} {value[:12]}, not "
+                f"{allocated[key][:12]}): run snakemake again, which allocates for the new weights"
+            )
+
+
 def make_plan(settings: Json, card: Json, image: Json) -> Plan:
     """The plan for an image card and weights; ValueError for window, overlap or shards that fit neither."""
     window = settings.get("window") or card.get("window")

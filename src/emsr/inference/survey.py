@@ -28,7 +28,9 @@ class Survey:
 
 
 def survey(grid: ShardGrid, read: Read, workers: int, progress: Progress) -> Survey:
-    """Read every voxel once; `progress` counts shards. Memory: two rows of shards (depth x shard y x whole x)."""
+    """Read every voxel once; `progress` counts shards. Memory: two rows of shards (depth x shard y x whole x), and for
+    each worker the differences of one section of a row (4 bytes a voxel).
+    """
     _, height, width = grid.shape
     sections: list[str] = []
     shards: dict[Triple, str] = {}
@@ -41,7 +43,8 @@ def survey(grid: ShardGrid, read: Read, workers: int, progress: Progress) -> Sur
                 shards |= blocks
                 list(pool.map(lambda pair: pair[0].update(pair[1]), zip(hashes, row, strict=True)))
                 _add_steepness(steep, row, last, top, pool)
-                last = row[:, -1:].copy()
+                last = row[:, -1].copy()
+                del row
                 progress.update(len(blocks))
             sections += [digest.hexdigest() for digest in hashes]
     return Survey(sections, shards, steep)
@@ -55,25 +58,29 @@ def _rows(
         indices = [(layer, number, column) for column in range(grid.counts[2])]
         blocks = [np.ascontiguousarray(read(grid.box(index))) for index in indices]
         hashes = pool.map(lambda block: hashlib.sha256(block).hexdigest(), blocks)
+        named = dict(zip(indices, hashes, strict=True))
         row = np.concatenate(blocks, axis=2)
-        yield row, grid.box(indices[0]).start[1], dict(zip(indices, hashes, strict=True))
+        del blocks
+        yield row, grid.box(indices[0]).start[1], named
+        del row
 
 
 def _add_steepness(
     steep: tuple[np.ndarray, np.ndarray], row: np.ndarray, last: np.ndarray | None, top: int, pool: Executor
 ) -> None:
-    """Add a row of shards; `last` is the line above it, for every section."""
-    taller = row if last is None else np.concatenate([last, row], axis=1)
-    first = top + 1 if last is None else top
-    for along_y, along_x in pool.map(_steepness, taller, row):
-        steep[0][first : first + len(along_y)] += along_y
+    """Add a row of shards; `last` (z, x) is the line above it, for every section."""
+    if last is not None:
+        steep[0][top] += np.abs(row[:, 0].astype(np.int16) - last).sum(dtype=np.int64)
+    for along_y, along_x in pool.map(_steepness, row):
+        steep[0][top + 1 : top + 1 + len(along_y)] += along_y
         steep[1][1:] += along_x
 
 
-def _steepness(taller: np.ndarray, section: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of absolute differences to the voxel before, along y and along x, of one section each (y, x)."""
-    along_y = np.abs(np.diff(taller.astype(np.int16), axis=0)).sum(axis=1, dtype=np.int64)
-    along_x = np.abs(np.diff(section.astype(np.int16), axis=1)).sum(axis=0, dtype=np.int64)
+def _steepness(section: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of absolute differences to the voxel before, along y and along x, of one section (y, x)."""
+    signed = section.astype(np.int16)
+    along_y = np.abs(np.diff(signed, axis=0)).sum(axis=1, dtype=np.int64)
+    along_x = np.abs(np.diff(signed, axis=1)).sum(axis=0, dtype=np.int64)
     return along_y, along_x
 
 

@@ -34,7 +34,7 @@ class Stage:
     weight_ema: float = 0.0  # decay of the averaged weights that are validated and saved; 0 = the weights themselves
     precision: Literal["float32", "bfloat16"] = "float32"
     validate_every: int = 0  # steps; 0 = only at the end
-    checkpoint_every: int = 0  # steps; 0 = only at the end
+    checkpoint_every: int = 0  # steps; 0 = never: a killed training begins anew
     augment: bool = True  # the eight orientations of a patch; affinity: of each, and upside down
     clip: float = 0.0  # largest norm of the gradient; 0 = no limit
     cache: bool = False  # keep what frozen stages say of each section and orientation

@@ -152,7 +152,7 @@ def _admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
 
 
 def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) -> list[bool]:
-    """Copy one shard, reading a chunk's depth at a time; says of each of its sections whether it is all 0."""
+    """Copy one shard, reading a chunk's depth at a time; says of each section whether its voxels are all equal."""
     import numpy as np
 
     from emsr.stores.shards import chunk_shape, keep_or_write
@@ -163,11 +163,11 @@ def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) ->
         low = [a + b for a, b in zip(region.start, (box.start[0] + z, *box.start[1:]), strict=True)]
         part[...] = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
     keep_or_write(array, box, voxels)
-    return [not section.any() for section in voxels]
+    return [bool((section == section[0, 0]).all()) for section in voxels]
 
 
 def _missing(source: Source, region: Box, boxes: list[Box], empty: list[list[bool]]) -> list[int]:
-    """Sections (z of the array) that are all 0 because nothing was ever stored for them."""
+    """Sections (z of the array) without anything to see because nothing was ever stored for them."""
     filled = {
         box.start[0] + z for box, flags in zip(boxes, empty, strict=True) for z, flag in enumerate(flags) if not flag
     }

@@ -94,13 +94,16 @@ def _compute(
     """Compute, write and record those of a job's shards that lack a record, each as soon as it is whole."""
     import torch
 
+    from emsr.inference import allocation
     from emsr.inference.run import choose_device, count_windows, run
+    from emsr.models import checkpoint
     from emsr.stores.shards import read_box
     from emsr.stores.zarr import open_array, write_box
 
     device, made = choose_device(allocated["device"]), plan.read_plan(allocated)
     records.refuse_mixture(mine, device)
     card, lr = ((allocate.parent / path).resolve() for path in (allocated["card"], allocated["lr"]["array"]))
+    allocation.check_unchanged(checkpoint.load_card(card), card, allocated)
     network = _network(card, device, allocated)
     source = open_array(lr, cache_bytes=CACHE_BYTES)
     target = open_array(records.array, write=True)

@@ -38,8 +38,8 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path) -> None:
     allocation.check_weights(weights, card, image, lr)
     made = allocation.make_plan(settings, weights, image)
     checkpoint.load_state(card, weights)
-    if made.window != weights["window"]:
-        log.warning("window %d was not seen by validation (%d was): see the seam score", made.window, weights["window"])
+    if made.window != (seen := weights.get("window")):
+        log.warning("window %d was not seen by validation (%s was): see the seam score", made.window, seen or "none")
     name, folder = allocation.array_name(settings, weights, made), out.parent
     document = allocation.document(settings, weights, image, made)
     document["lr"]["array"] = os.path.relpath(array_path(lr, image), folder)
@@ -112,7 +112,7 @@ def link(target: Path, name: Path) -> None:
     if name.exists() and not name.is_symlink():
         raise ValueError(f"{name} is not a link: move it away, stitch links it to {target.name}")
     fresh = name.with_name(f".{name.name}.{os.getpid()}.link")
-    fresh.symlink_to(os.path.relpath(target, name.parent))
+    fresh.symlink_to(os.path.relpath(target.resolve(), name.parent.resolve()))
     fresh.replace(name)
     durable.sync_folder(name.parent)
 

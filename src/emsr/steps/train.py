@@ -51,7 +51,7 @@ def train(settings: dict[str, Any], out: Path) -> None:
     job.write(context.network, result.scores, health, networks.cost(context.network, job.card()))
     log.info("stage %s: %s", job.stage.name, {**result.scores, **health})
     durable.write_json(_record(out), {"identity": job.identity(), "card": durable.read_json(out)})
-    _forget(out)
+    _forget(job)
 
 
 def _record(out: Path) -> Path:
@@ -104,11 +104,11 @@ def _write_beside(out: Path, result: Result) -> None:
     write_json(out.with_suffix(".stats.json"), result.stats)
 
 
-def _forget(out: Path) -> None:
+def _forget(job: Job) -> None:
     """The training has ended: what it would have resumed from is no longer needed."""
     from emsr.training import state
 
-    state.forget(out.with_suffix(".checkpoint"))
+    state.forget(job.out.with_suffix(".checkpoint"), job.identity())
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def admit(
     (_check_labels if image == "labels" else _check_image)(source, where)
     size = _voxel_size(source, voxel_size_nm, where)
     box = _region(source, region, where)
-    first = source.translation_nm or (size[0] / 2, size[1] / 2, size[2] / 2)
+    corner = source.corner_nm or (0.0, 0.0, 0.0)
+    first = source.translation_nm or [edge + side / 2 for edge, side in zip(corner, size, strict=True)]
     moved = [t + v * start for t, v, start in zip(first, size, box.start, strict=True)]
     return Admitted(box, size, (moved[0], moved[1], moved[2]))
 

@@ -78,9 +78,9 @@ def _source(path: Path, file: h5py.File, dataset: h5py.Dataset) -> Source:
     """What the dataset says about itself, and its readers."""
     where = f"{path}: {dataset.name}"
     size = offset = None
+    corner = triple(np.atleast_1d(dataset.attrs.get("offset", (0.0, 0.0, 0.0))), "offset", where)
     if "resolution" in dataset.attrs:
         size = triple(np.atleast_1d(dataset.attrs["resolution"]), "resolution", where, positive=True)
-        corner = triple(np.atleast_1d(dataset.attrs.get("offset", (0.0, 0.0, 0.0))), "offset", where)
         offset = (corner[0] + size[0] / 2, corner[1] + size[1] / 2, corner[2] + size[2] / 2)
     return Source(
         path=str(path),
@@ -93,6 +93,7 @@ def _source(path: Path, file: h5py.File, dataset: h5py.Dataset) -> Source:
         read=partial(_read, where, dataset),
         stored=partial(_stored, dataset),
         close=file.close,
+        corner_nm=corner,
     )
 
 

@@ -35,7 +35,8 @@ class Source:
 
     `read(start, stop)` gives the voxels of a half-open box as a native-endian C-order array. `stored(z)` says whether
     anything was ever written for section z; it may be slow. `voxel_size_nm` and `translation_nm` (centre of the first
-    voxel) are None where the file does not state them. `close` lets go of the file.
+    voxel) are None where the file does not state them; `corner_nm` is the corner of a file that states a place without
+    a voxel size. `close` lets go of the file.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Source:
     read: Callable[[Sequence[int], Sequence[int]], np.ndarray]
     stored: Callable[[int], bool]
     close: Callable[[], None]
+    corner_nm: Triple[float] | None = None
 
 
 def nanometres(unit: str, where: str) -> float:

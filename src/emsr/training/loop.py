@@ -77,7 +77,7 @@ class Run:
 
 @dataclass
 class Result:
-    """The best weights with their validation figures, the curves, and what it took."""
+    """The best weights with their validation figures, the curves, and what all attempts took up to their last state."""
 
     weights: dict[str, Tensor]
     scores: dict[str, float]
@@ -87,7 +87,6 @@ class Result:
 
 def train(objective: Objective, stage: Stage, run: Run) -> Result:
     """Train ``objective`` by recipe ``stage``, continuing from the state in ``run.folder`` if it is this training's."""
-    began = time.monotonic()
     with reproducible(run.threads, run.device):
         trainer = Trainer(objective, stage, run)
         first = trainer.resume()
@@ -98,13 +97,8 @@ def train(objective: Objective, stage: Stage, run: Run) -> Result:
                 bar.note(f"loss {loss:.4g}{trainer.best_text}")
                 bar.update()
         result = trainer.result()
-    seconds = time.monotonic() - began
-    result.stats = {
-        "seconds": seconds,
-        "steps": stage.steps - first,
-        "steps_per_second": (stage.steps - first) / seconds,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    spent = trainer.spent()
+    result.stats = {**spent, "steps": stage.steps, "steps_per_second": stage.steps / spent["seconds"]}
     return result
 
 
@@ -112,6 +106,8 @@ class Trainer:
     """The moving parts of a training: optimisers, averaged network, best weights, curves."""
 
     def __init__(self, objective: Objective, stage: Stage, run: Run) -> None:
+        self.began = time.monotonic()
+        self.before: dict[str, float] = {"attempts": 0, "seconds": 0.0, "peak_memory_bytes": 0}
         self.objective, self.stage, self.run = objective, stage, run
         self.turns = tuple(objective.turns())
         self.optimisers = [
@@ -190,6 +186,15 @@ class Trainer:
             weights = {name: value.clone() for name, value in network.state_dict().items()}
             self.best = {"step": done, "scores": scores, "weights": weights}
 
+    def spent(self) -> dict[str, float]:
+        """What the training took so far, this attempt and those before it that it continues."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            "attempts": self.before["attempts"] + 1,
+            "seconds": self.before["seconds"] + time.monotonic() - self.began,
+            "peak_memory_bytes": max(self.before["peak_memory_bytes"], peak),
+        }
+
     def _state(self, done: int) -> state.State:
         return {
             "step": done,
@@ -199,13 +204,16 @@ class Trainer:
             "best": self.best,
             "curve": self.curve,
             "recent": self.recent,
+            "spent": self.spent(),
         }
 
     def resume(self) -> int:
         """Continue from the state on disk, if there is one of this training; returns the step to do next."""
+        for other in state.others(self.run.folder, self.run.identity):
+            kept = f"they go on from step {other['step']} of {self.run.folder / other['file']}"
+            log.warning("%s: a training with other settings has not ended; %s", self.run.label, kept)
         saved = state.load(self.run.folder, self.run.identity)
         if saved is None:
-            state.forget(self.run.folder)
             return 0
         self.objective.state().load_state_dict(saved["objective"])
         if self.average is not None:
@@ -213,6 +221,7 @@ class Trainer:
         for optimiser, kept in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(kept)
         self.best, self.curve, self.recent = saved["best"], saved["curve"], saved["recent"]
+        self.before = saved["spent"]
         log.info("%s: resumed at step %d", self.run.label, saved["step"])
         return int(saved["step"])
 

@@ -1,4 +1,8 @@
-"""The state of a training under way, on disk: it is whole or it is not there, whenever the process is killed."""
+"""States of trainings under way, on disk: each is whole or it is not there, whenever the process is killed.
+
+A folder holds the last state of each of the two trainings that were last under way there, told apart by identity (the
+hash of everything that determines a training): a run with other settings by mistake costs nothing but its own time.
+"""
 
 from __future__ import annotations
 
@@ -13,46 +17,73 @@ import torch
 from emsr.durable import read_json, sync_folder, write_json
 
 State = dict[str, Any]
-LATEST = "latest.json"
+Entry = dict[str, Any]
+INDEX = "latest.json"
+KEPT = 2  # trainings
 
 
 def save(folder: Path, state: State, identity: str) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists, dicts; with ``step``) durably, then forget the one before it.
+    """Write ``state`` (tensors, numbers, strings, lists, dicts; with ``step``) durably, then forget what is older.
 
-    ``identity`` is the hash of everything that determines the training; another one never resumes from this.
+    That is the state of the same training before it, and those of all but one other training. Only the training called
+    ``identity`` ever resumes from this.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"step-{state['step']:08d}.pt"
+    name = f"step-{state['step']:08d}-{identity[:16]}.pt"
     partial = folder / (name + ".partial")
     with partial.open("wb") as stream:
         torch.save(state, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    digest = _digest(partial)
+    entry = {"file": name, "sha256": _digest(partial), "identity": identity, "step": state["step"]}
     os.replace(partial, folder / name)
     sync_folder(folder)
-    write_json(folder / LATEST, {"file": name, "sha256": digest, "identity": identity, "step": state["step"]})
-    for old in folder.glob("step-*"):
-        if old.name != name:
-            old.unlink()
+    _keep(folder, [entry, *others(folder, identity)][:KEPT])
 
 
 def load(folder: Path, identity: str) -> State | None:
-    """The last whole state of the training called ``identity``; None if there is none, another's or a damaged one."""
-    try:
-        latest = read_json(folder / LATEST)
-        path = folder / latest["file"]
-        if latest["identity"] != identity or _digest(path) != latest["sha256"]:
-            return None
-    except (FileNotFoundError, ValueError, KeyError):
+    """The last whole state of the training called ``identity``; None if there is none, or a damaged one."""
+    own = next((entry for entry in _entries(folder) if entry["identity"] == identity), None)
+    if own is None:
         return None
-    state: State = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if _digest(folder / own["file"]) != own["sha256"]:
+            return None
+    except FileNotFoundError:
+        return None
+    state: State = torch.load(folder / own["file"], map_location="cpu", weights_only=True)
     return state
 
 
-def forget(folder: Path) -> None:
-    """Remove the state, when the training has ended or was another's."""
-    shutil.rmtree(folder, ignore_errors=True)
+def others(folder: Path, identity: str) -> list[Entry]:
+    """What is kept of trainings not called ``identity``, newest first: file, sha256, identity and step of each."""
+    return [entry for entry in _entries(folder) if entry["identity"] != identity]
+
+
+def forget(folder: Path, identity: str) -> None:
+    """Remove the state of the training called ``identity``, which has ended; with the last state goes the folder."""
+    if left := others(folder, identity):
+        _keep(folder, left)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _entries(folder: Path) -> list[Entry]:
+    """What the index names, newest first; nothing where there is no index, or none of this form."""
+    try:
+        entries: list[Entry] = read_json(folder / INDEX)["states"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return []
+    return entries
+
+
+def _keep(folder: Path, entries: list[Entry]) -> None:
+    """Let the index name ``entries``, in one step, then remove every other state."""
+    write_json(folder / INDEX, {"states": entries})
+    named = {entry["file"] for entry in entries}
+    for old in folder.glob("step-*"):
+        if old.name not in named:
+            old.unlink()
 
 
 def _digest(path: Path) -> str:

@@ -33,19 +33,23 @@ class Codebook:
         self._validation: list[Batch] | None = None
 
     def state(self) -> nn.Module:
+        """The network with its entries and their counts, and the discriminator if there is one."""
         parts = {"network": self.network}
         return nn.ModuleDict(parts | ({"discriminator": self.discriminator} if self.discriminator else {}))
 
     def turns(self) -> Sequence[Turn]:
+        """The network's optimiser, then the discriminator's from the step that the recipe names."""
         generator = Turn(self.network, self.generator_losses)
         if self.discriminator is None:
             return (generator,)
         return generator, Turn(self.discriminator, self.discriminator_losses, self.stage.adversarial_from)
 
     def batch(self, step: int) -> Batch:
+        """Training patches of a step: hr (batch, 1, y, x) uint8."""
         return self.patches.batch(step)
 
     def generator_losses(self, batch: Batch, step: int) -> Losses:
+        """Scalars of hr (batch, 1, y, x) in [0, 1]: reconstruction, quantisation, adversarial part, weighted sum."""
         stage, image = self.stage, unit(batch.hr, self.context.device)
         quantise = step >= self.first_quantised
         if quantise and step == self.first_quantised and stage.kmeans_vectors:
@@ -70,6 +74,7 @@ class Codebook:
         return losses.wasserstein_generator(logits.float())
 
     def discriminator_losses(self, batch: Batch, step: int) -> Losses:
+        """Scalars of real and reconstructed hr (batch, 1, y, x): the critic's loss, and the R1 penalty when due."""
         assert self.discriminator is not None
         stage, real = self.stage, unit(batch.hr, self.context.device)
         penalised = stage.penalty_weight > 0 and step % stage.penalty_every == 0
@@ -92,6 +97,7 @@ class Codebook:
 
     @property
     def first_quantised(self) -> int:
+        """The step from which the decoder sees entries; before it, latents as they are."""
         return round(self.stage.unquantised * self.stage.steps)
 
     @torch.no_grad()
@@ -119,6 +125,7 @@ class Codebook:
         return self.figures(network, self.context.watched(self.context.fixed(self.request, HEALTH_PATCHES)))
 
     def figures(self, network: Any, batches: Iterable[Batch]) -> dict[str, float]:
+        """Mean measures of reconstructions, and use of the entries, over batches of hr (batch, 1, y, x)."""
         rows, counts = [], torch.zeros(len(network.codebook.entries), dtype=torch.int64)
         for batch in batches:
             made = network(unit(batch.hr, self.context.device))

@@ -44,12 +44,15 @@ class Flow:
         self.patches = alone.patches(self.request, "training")
 
     def state(self) -> nn.Module:
+        """The network."""
         return nn.ModuleDict({"network": self.network})
 
     def turns(self) -> Sequence[Turn]:
+        """One optimiser, the network's."""
         return (Turn(self.network, self.losses),)
 
     def batch(self, step: int) -> Batch:
+        """Training patches of a step: lr (batch, 1, 1, y, x) uint8."""
         return self.patches.batch(step)
 
     def losses(self, batch: Batch, step: int) -> Losses:
@@ -90,6 +93,7 @@ class Flow:
         return self.figures(network, self.context.watched(self.context.fixed(self.request, HEALTH_PATCHES)))
 
     def figures(self, network: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        """Mean endpoint errors in lr pixels over batches of lr (batch, 1, 1, y, x), warped always alike."""
         errors, still = [], []
         for number, batch in enumerate(batches):
             pair = self.pair(batch, generator(self.context.seed, "flow validation", number))

@@ -38,15 +38,19 @@ class Fusion:
         self._validation: list[tuple[Batch, References | None]] | None = None
 
     def state(self) -> nn.Module:
+        """The network."""
         return nn.ModuleDict({"network": self.network})
 
     def turns(self) -> Sequence[Turn]:
+        """One optimiser, the network's."""
         return (Turn(self.network, self.losses),)
 
     def batch(self, step: int) -> Batch:
+        """Training patches of a step, uint8: lr (batch, sections, 1, y, x) and hr (batch, 1, scale*y, scale*x)."""
         return self.patches.batch(step)
 
     def losses(self, batch: Batch, step: int) -> Losses:
+        """Scalars: mean absolute difference of sr and hr in [0, 1], contextual loss if asked for, weighted sum."""
         references = self.references(batch)
         sr = self.network(unit(batch.lr, self.context.device), references)
         difference = (sr.float() - unit(batch.hr, self.context.device)).abs().mean()

@@ -45,15 +45,19 @@ class Indexer:
         self._validation: list[tuple[Batch, Tensor]] | None = None
 
     def state(self) -> nn.Module:
+        """The network."""
         return nn.ModuleDict({"network": self.network})
 
     def turns(self) -> Sequence[Turn]:
+        """One optimiser, the network's."""
         return (Turn(self.network, self.losses),)
 
     def batch(self, step: int) -> Batch:
+        """Training patches of a step, uint8: lr (batch, sections, 1, y, x) and hr (batch, 1, scale*y, scale*x)."""
         return self.patches.batch(step)
 
     def losses(self, batch: Batch, step: int) -> Losses:
+        """Mean cross entropy, nat, of logits (batch, y', x', entries) and true index maps (batch, y', x'); a scalar."""
         logits = self.network(centre(batch, self.context.device))
         return {"loss": cross_entropy(logits, self.targets(batch))}
 
