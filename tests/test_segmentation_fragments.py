@@ -92,6 +92,7 @@ def test_what_a_crop_leaves_apart_is_told_apart() -> None:
     assert found[0, 0, 0] == 1
     assert found[0, 2, 0] == 2
     assert pieces(bow).max() == 1
+    assert pieces(np.array([[[7, 0], [0, 7]]])).tolist() == [[[1, 0], [0, 2]]]  # a corner does not connect
 
 
 def test_ids_follow_the_block_and_the_first_voxel() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import numpy as np
@@ -191,6 +192,7 @@ def test_waterz_is_silent_and_standard_output_is_whole(capfd: pytest.CaptureFixt
     os.write(1, b"between ")
     with silenced(), silenced():
         os.write(1, b"twice ")
+        ctypes.CDLL(None).printf(b"held back by C ")
     os.write(1, b"after")
     assert capfd.readouterr().out == "before between after"
 
