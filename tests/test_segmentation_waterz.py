@@ -193,6 +193,7 @@ def test_waterz_is_silent_and_standard_output_is_whole(capfd: pytest.CaptureFixt
     with silenced(), silenced():
         os.write(1, b"twice ")
         ctypes.CDLL(None).printf(b"held back by C ")
+    ctypes.CDLL(None).fflush(None)
     os.write(1, b"after")
     assert capfd.readouterr().out == "before between after"
 
