@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from emsr.settings import RESULTS, result_number
+from emsr.slices import RESULTS, result_number
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUT = {"shard": [4, 64, 64], "chunk": [4, 32, 32]}

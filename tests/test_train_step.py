@@ -38,6 +38,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "indexer": {"steps": 6, "batch": 2, "patch": 16},
     "fusion": {"steps": 6, "batch": 2, "patch": 16},
 }
+READS = {"flow": ["lr"], "codebook": ["hr"], "indexer": ["lr", "hr"], "fusion": ["lr", "hr"]}
 EARLIER = {"flow": [], "codebook": [], "indexer": ["codebook"], "fusion": ["flow", "codebook", "indexer"]}
 
 
@@ -83,18 +84,19 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def settings(stage: str, volume: dict[str, str], out: Path, /, **changes: Any) -> dict[str, Any]:
     """Settings as rules give them, after JSON."""
     recipe = {**STAGES[stage], "validate_every": 3, "checkpoint_every": 2}
+    images = {image: volume[image] if image in READS[stage] else None for image in volume}
     whole = {
         "stage": stage,
         "overrides": recipe,
         "model": {"name": "gpemsr", "preset": "small", "options": OPTIONS},
-        "scale": SCALE,
+        "scale": SCALE if all(images.values()) else 1,
         "sections": 3,
         "section_step": 1,
         "window": 16,
         "seed": 0,
         "threads": 1,
         "device": "cpu",
-        "data": [{"volume": "v", **volume, "train": [[0, 8]], "validation": [[10, 14]]}],
+        "data": [{"volume": "v", **images, "train": [[0, 8]], "validation": [[10, 14]]}],
         "cards": {earlier: str(out / f"{earlier}.json") for earlier in EARLIER[stage]},
         "init_from": None,
         "perceptual": None,
@@ -118,10 +120,14 @@ def test_each_stage_leaves_weights_card_curves_and_figures(trained: Path) -> Non
         content = (trained / f"{stage}.safetensors").read_bytes()
         assert card["sha256"] == hashlib.sha256(content).hexdigest()
         assert card["stage"] == stage
-        assert card["degradation"] == {"kernel": "bicubic", "scale": SCALE}
+        seen = {"kernel": "bicubic", "scale": SCALE}
+        assert card["degradation"] == (None if stage == "codebook" else seen), "the codebook sees no lr"
+        assert card["scale"] == (SCALE if stage in ("indexer", "fusion") else 1)
         curve = json.loads((trained / f"{stage}.curve.json").read_text())
         assert [row["step"] for row in curve["validation"]] == list(range(3, STAGES[stage]["steps"] + 1, 3))
-        assert json.loads((trained / f"{stage}.stats.json").read_text())["seconds"] > 0
+        stats = json.loads((trained / f"{stage}.stats.json").read_text())
+        assert stats["seconds"] > 0
+        assert (stats["attempts"], stats["steps"]) == (1, STAGES[stage]["steps"])
         assert not (trained / f"{stage}.checkpoint").exists()
 
 
@@ -187,6 +193,8 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
     assert not out.exists()
     train(settings(stage, volume, trained), out)
     assert steps[6] == 4, "continues from the last state"
+    stats = json.loads(out.with_suffix(".stats.json").read_text())
+    assert (stats["attempts"], stats["steps"]) == (2, STAGES[stage]["steps"])
     assert out.read_bytes() == (trained / f"{stage}.json").read_bytes()
     assert out.with_suffix(".safetensors").read_bytes() == (trained / f"{stage}.safetensors").read_bytes()
 
@@ -200,9 +208,11 @@ def test_the_twin_without_prior_and_neighbours_trains(trained: Path, volume: dic
 
 def test_a_model_without_training_gets_a_card(volume: dict[str, str], tmp_path: Path) -> None:
     model = {"name": "bicubic", "preset": "small", "options": {}}
-    chosen = settings("flow", volume, tmp_path, model=model, stage="untrained", overrides={})
+    data = [{"volume": "v", "hr": None, "lr": None, "train": [[0, 8]], "validation": [[10, 14]]}]
+    chosen = settings("flow", volume, tmp_path, model=model, stage="untrained", overrides={}, data=data, scale=SCALE)
     train(chosen, tmp_path / "untrained.json")
-    assert json.loads((tmp_path / "untrained.json").read_text())["window"] == 16
+    card = json.loads((tmp_path / "untrained.json").read_text())
+    assert (card["window"], card["scale"], card["degradation"]) == (16, SCALE, None)
 
 
 def test_fine_tuning_begins_with_the_weights_it_is_given(trained: Path, volume: dict[str, str], tmp_path: Path) -> None:
@@ -221,7 +231,8 @@ def test_fine_tuning_begins_with_the_weights_it_is_given(trained: Path, volume: 
         ("indexer", {"init_from": "indexer", "scale": 8}, "not lr .* times scale 8|of scale 4, 8 is needed"),
         ("indexer", {"cards": {"codebook": "flow"}}, "holds weights of stage flow, codebook is needed"),
         ("flow", {"range": [12, 15]}, r"validation range \[12, 15\] is outside volume v of 14 sections"),
-        ("flow", {"train": [[2, 3]]}, "no undamaged section to draw patches for flow training from in v"),
+        ("codebook", {"range": [12, 15]}, r"validation range \[12, 15\] is outside volume v of 14 sections"),
+        ("codebook", {"train": [[2, 3]]}, "no undamaged section to draw patches for codebook training from in v"),
         ("flow", {"overrides": {"step": 3}}, "stage flow: key 'step' is unknown"),
     ],
 )
@@ -358,3 +369,71 @@ def test_without_vgg_weights_the_mask_looks_by_the_encoder(
     asked["overrides"] |= {"steps": 1}
     train(asked, tmp_path / "fusion.json")
     assert json.loads((tmp_path / "fusion.json").read_text())["options"]["mask_features"] == "encoder"
+
+
+@pytest.mark.parametrize(
+    ("image", "z", "what", "stages", "why"),
+    [
+        ("hr", 9, "voxels", [], "between training and validation, as a test section"),
+        ("lr", 9, "voxels", [], "as well in lr"),
+        ("lr", 9, "damaged", [], "what is damaged elsewhere"),
+        ("hr", 3, "voxels", ["codebook", "indexer", "fusion"], "flow reads lr alone"),
+        ("lr", 3, "voxels", ["flow", "indexer", "fusion"], "the codebook reads hr alone"),
+        ("lr", 13, "voxels", ["flow", "indexer", "fusion"], "validation chooses the weights"),
+        ("hr", 2, "voxels", [], "damaged, so nothing is made from it"),
+        ("lr", 2, "voxels", ["flow"], "damaged in hr alone"),
+        ("lr", 4, "damaged", ["flow", "indexer", "fusion"], "a table without it"),
+    ],
+)
+def test_only_sections_that_a_stage_sees_make_it_another_training(
+    trained: Path, volume: dict[str, str], image: str, z: int, what: str, stages: list[str], why: str
+) -> None:
+    from emsr.steps.train import Job
+
+    def identities() -> dict[str, str]:
+        chosen = {stage: settings(stage, volume, trained) for stage in STAGES}
+        return {stage: Job.read(chosen[stage], trained / f"{stage}.json").identity() for stage in STAGES}
+
+    path, before = Path(volume[image]), identities()
+    whole = path.read_text()
+    card = json.loads(whole)
+    if what == "damaged":
+        card["damaged"][str(z)] = "black"
+    else:
+        card["section_sha256"][z] = 64 * "0"
+    del card["sha256"]
+    try:
+        write_card(path, card)
+        after = identities()
+    finally:
+        path.write_text(whole)
+    assert [stage for stage in STAGES if before[stage] != after[stage]] == stages, why
+
+
+def test_fine_tuning_takes_the_mask_of_the_weights_that_it_starts_from(
+    trained: Path, volume: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published weights compare VGG19 features; those that emsr trained without VGG19 the encoder's."""
+    from emsr.layers.features import Vgg19
+    from emsr.models import checkpoint, gpemsr
+
+    asked = settings("fusion", volume, trained, overrides={"steps": 0, "patch": 16})
+    asked["model"]["options"] |= {"mask_features": "vgg"}
+    with torch.random.fork_rng():
+        network = gpemsr.build(SCALE, 3, gpemsr.Options(**{**card_options(trained), "mask_features": "vgg"}))
+    assert isinstance(network.reference.look, Vgg19)  # type: ignore[union-attr]
+    card = {**checkpoint.load_card(trained / "fusion.json"), "options": {**card_options(trained)}}
+    card["options"]["mask_features"] = "vgg"
+    checkpoint.save(tmp_path / "published.safetensors", network.state_dict(), card)
+    for start, features in ((trained / "fusion.safetensors", "encoder"), (tmp_path / "published.safetensors", "vgg")):
+        out = tmp_path / features / "fusion.json"
+        train({**asked, "init_from": {"path": str(start), "sha256": ""}}, out)
+        assert json.loads(out.read_text())["options"]["mask_features"] == features
+        begun, given = checkpoint.load_state(out), checkpoint.load_state(start)
+        assert all(torch.equal(begun[name], given[name]) for name in given)
+
+
+def card_options(trained: Path) -> dict[str, Any]:
+    """The options of the fusion network as its dataclass takes them."""
+    options = json.loads((trained / "fusion.json").read_text())["options"]
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}

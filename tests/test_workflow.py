@@ -155,7 +155,7 @@ CHANGES = [
     Change(
         "the imaging model",
         change("volumes.cube.degradation", {"kernel": "area"}),
-        ["degrade", *STAGE_RULES, *SR_RULES],
+        ["degrade", "train flow", "train indexer", "train fusion", *SR_RULES],
     ),
     Change("the layout of sr", change("superresolve.shard", [8, 64, 64]), SR_RULES),
     Change("the last stage alone", change(f"{TRAINING}.stages.fusion.steps", 3), AFTER_FUSION),

@@ -12,37 +12,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from emsr import durable, plugins
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
-from emsr.fingerprints import content_sha256, fingerprint, hashed
+from emsr.fingerprints import content_sha256, fingerprint
 from emsr.plan import proved
-
-RESULTS = {
-    "grow": ("steps/data.py", "GROW_RESULT"),
-    "ingest": ("steps/data.py", "INGEST_RESULT"),
-    "degrade": ("steps/data.py", "DEGRADE_RESULT"),
-    "enlarge": ("steps/data.py", "ENLARGE_RESULT"),
-    "train": ("steps/train.py", "TRAIN_RESULT"),
-    "allocate": ("steps/superresolve.py", "ALLOCATE_RESULT"),
-    "superresolve": ("steps/superresolve.py", "SUPERRESOLVE_RESULT"),
-    "stitch": ("steps/superresolve.py", "STITCH_RESULT"),
-    "score": ("steps/score.py", "SCORE_RESULT"),
-    "report": ("steps/score.py", "REPORT_RESULT"),
-}
-
-
-def result_number(step: str) -> int:
-    """The integer that stands beside the step's function, read without importing it."""
-    file, name = RESULTS[step]
-    number = plugins.literal(plugins.PACKAGE / file, name)
-    if not isinstance(number, int):
-        raise ValueError(f"{name} in {file} is {number!r}, which is no integer")
-    return number
-
-
-def text(step: str, values: dict[str, Any]) -> str:
-    """``values`` and the result number as canonical JSON: sorted keys, no spaces."""
-    return json.dumps({**values, "result": result_number(step)}, sort_keys=True, separators=(",", ":"))
+from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
 
 
 class Settings:
@@ -92,7 +65,7 @@ class Settings:
         """The card of the weights that super-resolve ``volume``."""
         weights = self.config.volumes[volume].weights
         if isinstance(weights, WeightsFile):
-            return str(Path(weights.path).with_suffix(".json"))
+            return str(weights.card)
         if weights is None:
             raise ValueError(f"volume {volume} names no weights, so it is not super-resolved")
         return self.stage(weights, self.config.trainings[weights].last_stage)
@@ -106,19 +79,14 @@ class Settings:
         weights = self.config.volumes[volume].weights
         if isinstance(weights, str):
             return self.config.trainings[weights].scale
-        scale = durable.read_json(Path(self.card(volume))).get("scale")
-        if not isinstance(scale, int):
-            raise ValueError(f"{self.card(volume)} states no scale; it is no card of weights")
-        return scale
+        if weights is None:
+            raise ValueError(f"volume {volume} names no weights, so it is not super-resolved")
+        return weights.scale
 
     def train_inputs(self, training: str, stage: str) -> list[str]:
         """Image cards and cards of earlier stages that ``stage`` reads."""
         part = self.config.trainings[training]
-        images = [
-            self.image(data.volume, image)
-            for data in part.data
-            for image in ("hr", self.lr_image(data.volume, part.scale))
-        ]
+        images = [image for data in part.data for image in self._images(data, part, stage).values() if image]
         cards = [self.stage(training, earlier) for earlier in part.needs[stage]]
         return list(dict.fromkeys(images)) + cards
 
@@ -182,21 +150,9 @@ class Settings:
     def train(self, training: str, stage: str) -> str:
         """Everything that the weights of one stage depend on, and where it lies."""
         part = self.config.trainings[training]
-        values: dict[str, Any] = {
-            "stage": stage,
-            "model": {**part.model.model_dump(mode="json"), "options": stage_options(part, stage)},
-            "overrides": part.stages[stage],
-            "cards": {earlier: self.stage(training, earlier) for earlier in part.needs[stage]},
-            "data": [self._data(data, part.scale) for data in part.data],
-            "init_from": (part.init_from or {}).get(stage),
-        }
-        for key in ("scale", "sections", "section_step", "window", "seed", "threads", "device", "perceptual", "spynet"):
-            values[key] = getattr(part, key)
-        if stage != part.last_stage:  # earlier stages see single sections, and windows are for inference
-            values |= {"sections": 1, "section_step": 1, "window": None}
-        values["model"]["sha256"] = own_model(part)
-        values["perceptual"], values["spynet"] = hashed(part.perceptual), hashed(part.spynet)
-        values["init_from"] = hashed(values["init_from"])
+        values = of_stage(part, stage)
+        values["cards"] = {earlier: self.stage(training, earlier) for earlier in part.needs[stage]}
+        values["data"] = [{**data.model_dump(mode="json"), **self._images(data, part, stage)} for data in part.data]
         return text("train", values)
 
     def allocate(self, volume: str) -> str:
@@ -278,24 +234,11 @@ class Settings:
     def _layout(self) -> dict[str, Any]:
         return self.config.ingest.model_dump()
 
-    def _data(self, data: Data, scale: int) -> dict[str, Any]:
-        lr = self.image(data.volume, self.lr_image(data.volume, scale))
-        return {**data.model_dump(mode="json"), "hr": self.image(data.volume, "hr"), "lr": lr}
-
-
-def stage_options(training: Training, stage: str) -> dict[str, Any]:
-    """The options that ``stage`` depends on: all, unless the model's file says what their names begin with."""
-    file = plugins.file_of("models", training.model.name)
-    stated = plugins.literal(file, "STAGE_OPTIONS") if plugins.has(file, "STAGE_OPTIONS") else {}
-    begins = stated.get(stage) if isinstance(stated, dict) else None
-    options = training.model.options
-    return dict(options) if begins is None else {name: options[name] for name in options if name.startswith(begins)}
-
-
-def own_model(training: Training) -> str | None:
-    """The content of a model file of the user's own; emsr's models change with their result numbers."""
-    name = training.model.name
-    return content_sha256(plugins.file_of("models", name)) if "." in name else None
+    def _images(self, data: Data, training: Training, stage: str) -> dict[str, str | None]:
+        """The cards of hr and lr of a volume, None for one that ``stage`` does not read."""
+        names = {"hr": "hr", "lr": self.lr_image(data.volume, training.scale)}
+        read = reads(training, stage)
+        return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
 
 
 def wildcard(names: list[str]) -> str:

@@ -20,6 +20,8 @@ from emsr.models.reference import Reference, References
 
 SCALES = (4, 8, 16)
 NEEDS = {"flow": (), "codebook": (), "indexer": ("codebook",), "fusion": ("flow", "codebook", "indexer")}
+# of hr, lr, perceptual and spynet what each stage reads; a stage that is not named reads all
+READS = {"flow": ("lr", "spynet"), "codebook": ("hr",), "indexer": ("hr", "lr"), "fusion": ("hr", "lr", "perceptual")}
 STAGE_OPTIONS = {  # what names of options that an earlier stage depends on begin with; others leave its weights alone
     "flow": ("flow_levels", "flow_widths", "flow_kernel", "flow_channels", "flow_scale"),
     "codebook": (

@@ -15,13 +15,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from emsr.models.stage import Stage
-    from emsr.training.data import Series
     from emsr.training.loop import Result
     from emsr.training.objectives.context import Context
 
 TRAIN_RESULT = 1
-CACHE_BYTES = 256 * 2**20  # decoded chunks of each array
-USES = ("train", "validation")
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +27,10 @@ def train(settings: dict[str, Any], out: Path) -> None:
     """Train one stage; its card is `out`, weights, curves and figures of time lie beside it with the same stem.
 
     `settings`: stage, overrides (of its recipe), model (name, preset, options), scale, sections, section_step, window
-    (lr pixels), seed, threads, device ("auto", "cpu", "cuda"), data (list of volume, hr and lr (image cards), train and
-    validation (ranges of sections)), cards (stage -> card of its weights), init_from, perceptual and spynet (each null,
-    or path and sha256 of weights). A training that was killed continues bit for bit on a CPU, if nothing that it
-    depends on has changed. The card is written last.
+    (lr pixels), seed, threads, device ("auto", "cpu", "cuda"), data (list of volume, hr and lr (image cards; null where
+    the stage reads none), train and validation (ranges of sections)), cards (stage -> card of its weights), init_from,
+    perceptual and spynet (each null, or path and sha256 of weights). A training that was killed continues bit for bit
+    on a CPU, if nothing that it depends on has changed. The card is written last.
     """
     from emsr.steps import networks
 
@@ -129,13 +126,17 @@ class Job:
 
         named = settings["model"]
         model = plugins.load("models", named["name"])
-        options = _without_vgg(overridden(model.PRESETS[named["preset"]], named["options"]), settings)
-        recipe = {stage.name: stage for stage in model.stages(named["preset"], settings["scale"])}
+        options = overridden(model.PRESETS[named["preset"]], named["options"])
+        # a stage that reads one image has scale 1, and the same recipe at every scale
+        scale = settings["scale"] if settings["scale"] in model.SCALES else model.SCALES[0]
+        recipe = {stage.name: stage for stage in model.stages(named["preset"], scale)}
         if settings["stage"] not in recipe:
             raise ValueError(plugins.unknown("stage", settings["stage"], recipe))
         stage = overridden(recipe[settings["stage"]], settings["overrides"], f"stage {settings['stage']}: key")
         if settings["stage"] == "flow" and settings["spynet"]:
             stage = replace(stage, steps=0)
+        if stage.objective == "fusion":
+            options = _with_mask(options, settings)
         return cls(settings, out, model, options, stage)
 
     def card(self) -> dict[str, Any]:
@@ -161,7 +162,7 @@ class Job:
         """Everything that the objective is made from."""
         from emsr.degradation import upsample
         from emsr.metrics.image import psnr, ssim
-        from emsr.steps import networks
+        from emsr.steps import networks, series
         from emsr.training.objectives.context import Context, channels_last
 
         device = self.device()
@@ -172,8 +173,8 @@ class Job:
             stage=self.stage,
             network=channels_last(self.network(), device),
             scale=self.settings["scale"],
-            training=tuple(self._series(data, "train") for data in self.settings["data"]),
-            validation=tuple(self._series(data, "validation") for data in self.settings["data"]),
+            training=tuple(series.series(self.settings, data, "train") for data in self.settings["data"]),
+            validation=tuple(series.series(self.settings, data, "validation") for data in self.settings["data"]),
             seed=self.settings["seed"],
             device=device,
             parts=parts,
@@ -189,37 +190,15 @@ class Job:
 
         return str(choose_device(self.settings["device"]))
 
-    def _series(self, data: dict[str, Any], use: str) -> Series:
-        """The sections of one volume for one use, with neighbours that never leave their range."""
-        from emsr.plan import neighbour_table
-        from emsr.stores.card import array_path, read_card
-        from emsr.stores.zarr import open_array
-        from emsr.training.data import Series
-
-        cards = {image: (Path(data[image]), read_card(Path(data[image]))) for image in ("lr", "hr")}
-        _check_shapes(data, cards["lr"][1], cards["hr"][1], self.settings["scale"])
-        bad = {what: {int(z) for _, card in cards.values() for z in card[what]} for what in ("damaged", "missing")}
-        table: list[tuple[int, ...]] = []
-        for start, stop in data[use]:
-            here = {what: [z - start for z in found if start <= z < stop] for what, found in bad.items()}
-            step = self.settings["section_step"]
-            rows = neighbour_table(stop - start, self.settings["sections"], step, here["damaged"], here["missing"])
-            good = [row for z, row in enumerate(rows) if row is not None and z not in here["damaged"]]
-            table += [tuple(z + start for z in row) for row in good]
-        opened = {image: open_array(array_path(*found), cache_bytes=CACHE_BYTES) for image, found in cards.items()}
-        return Series(data["volume"], opened["lr"], opened["hr"], tuple(table))
-
     def identity(self) -> str:
-        """A hash of all that the weights depend on: settings, voxels, bad sections, earlier stages, kind of device."""
+        """A hash of all that the weights depend on: settings, sections seen, earlier stages, kind of device."""
         from emsr.plan import settings_sha256
+        from emsr.steps import series
 
-        paths = [data[image] for data in self.settings["data"] for image in ("lr", "hr")]
-        cards = {path: durable.read_json(Path(path)) for path in [*paths, *self.settings["cards"].values()]}
-        read = {
-            path: [card["sha256"], card.get("damaged"), card.get("missing"), card.get("made_with")]
-            for path, card in cards.items()
-        }
-        return settings_sha256({"settings": self.settings, "read": read, "device": self.device()})
+        cards = {path: durable.read_json(Path(path)) for path in self.settings["cards"].values()}
+        earlier = {path: [card["sha256"], card.get("made_with")] for path, card in cards.items()}
+        seen = series.identity(self.settings)
+        return settings_sha256({"settings": self.settings, "seen": seen, "cards": earlier, "device": self.device()})
 
     def made_with(self) -> dict[str, str]:
         """The sha256 of the weights of each earlier stage that this one was made with."""
@@ -229,42 +208,33 @@ class Job:
         """Weights, then the card."""
         from emsr.models import checkpoint
         from emsr.plan import settings_sha256
-        from emsr.stores.card import read_card
+        from emsr.steps import series
 
         data = self.settings["data"]
-        made = {str(read_card(Path(part["lr"]))["degradation"]) for part in data}
         training = {
             "volumes": [part["volume"] for part in data],
-            "ranges": [{use: part[use] for use in USES} for part in data],
+            "ranges": [{use: part[use] for use in series.USES} for part in data],
             "seed": self.settings["seed"],
             "settings_sha256": settings_sha256(self.settings),
             "recipe": asdict(self.stage),
         }
-        degradation = read_card(Path(data[0]["lr"]))["degradation"] if len(made) == 1 else None
-        found = {"degradation": degradation, "training": training, "scores": scores, "health": health, "cost": cost}
-        found["made_with"] = self.made_with()
+        found = {"degradation": series.degradation(self.settings), "training": training, "made_with": self.made_with()}
+        found |= {"scores": scores, "health": health, "cost": cost}
         checkpoint.save(self.out.with_suffix(".safetensors"), network.state_dict(), {**self.card(), **found})
 
 
-def _without_vgg(options: Any, settings: dict[str, Any]) -> Any:
-    """Without VGG19 weights, named or brought by those that fine-tuning starts from, the mask looks by the encoder."""
-    brought = settings["perceptual"] or settings["init_from"]
-    if getattr(options, "mask_features", None) != "vgg" or brought:
+def _with_mask(options: Any, settings: dict[str, Any]) -> Any:
+    """`options` with the mask that weights are there for: that of the network which fine-tuning starts from, else VGG19
+    if its weights are named, else the codebook's encoder."""
+    from emsr.models.checkpoint import load_card
+
+    if getattr(options, "mask_features", None) != "vgg":
         return options
-    log.info("no perceptual weights are named: the similarity mask compares features of the codebook's encoder")
-    return replace(options, mask_features="encoder")
-
-
-def _check_shapes(data: dict[str, Any], lr: dict[str, Any], hr: dict[str, Any], scale: int) -> None:
-    """Pairs fit each other, ranges fit the volume."""
-    (z, *plane), (hr_z, *hr_plane) = lr["shape"], hr["shape"]
-    wanted = [scale * side for side in plane]
-    if z != hr_z or any(fine < want or fine >= want + scale for fine, want in zip(hr_plane, wanted, strict=True)):
-        raise ValueError(
-            f"hr {hr['shape']} of volume {data['volume']} is not lr {lr['shape']} times scale {scale} in y and x: "
-            "state images of the same region"
-        )
-    for use in USES:
-        for start, stop in data[use]:
-            if stop > z:
-                raise ValueError(f"{use} range [{start}, {stop}] is outside volume {data['volume']} of {z} sections")
+    if settings["init_from"]:
+        why = settings["init_from"]["path"]
+        features = load_card(Path(why))["options"].get("mask_features", "vgg")
+    else:
+        why, features = "no perceptual weights are named", "vgg" if settings["perceptual"] else "encoder"
+    if features != "vgg":
+        log.info("%s: the similarity mask compares features of the codebook's encoder", why)
+    return replace(options, mask_features=features)
