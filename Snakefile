@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from emsr.commands.check import stop_unless_fit
+from emsr.segmenting import Segmenting
 from emsr.settings import Settings, wildcard
 
 
@@ -11,6 +12,7 @@ configfile: "config.yaml"
 
 
 settings = Settings.read(config)
+segmenting = Segmenting(settings)
 R = settings.root
 shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
@@ -21,6 +23,9 @@ wildcard_constraints:
     image="hr|lr|labels",
     scale="[0-9]+",
     stage="[a-z]+",
+    segmentation=wildcard(
+        [name for names in segmenting.names.values() for name in names]
+    ),
 
 
 scattergather:

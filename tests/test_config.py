@@ -13,7 +13,8 @@ import yaml
 
 from emsr import limits, plugins
 from emsr.config import Config, parse
-from emsr.schema import Data, Degradation, Layout, Model, Report, Source, Superresolve, Tissue, Training, Volume
+from emsr.schema import Data, Degradation, Model, Report, Superresolve, Tissue, Training, Volume
+from emsr.schema_parts import Layout, Source
 from emsr.settings import Settings
 
 ROOT = Path(__file__).parents[1]

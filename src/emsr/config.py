@@ -10,23 +10,9 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from emsr import plugins
 from emsr.mistakes import one_line
-from emsr.schema import (
-    Count,
-    Data,
-    Degradation,
-    Layout,
-    Model,
-    Name,
-    Part,
-    Range,
-    Report,
-    Source,
-    Superresolve,
-    Tissue,
-    Training,
-    Volume,
-    WeightsFile,
-)
+from emsr.schema import Data, Degradation, Model, Report, Superresolve, Tissue, Training, Volume
+from emsr.schema_parts import Count, Layout, Name, Part, Range, Source, WeightsFile
+from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
 GAP = 2  # sections that must lie between training, validation and test
@@ -42,6 +28,7 @@ class Config(Part):
     report: Report
     ingest: Layout
     superresolve: Superresolve
+    segment: Segment
     volumes: dict[Name, Volume]
     trainings: dict[Name, Training]
 
@@ -73,11 +60,35 @@ class Config(Part):
                 if volume.weights not in self.trainings:
                     raise ValueError(f"volumes.{name}: " + plugins.unknown("training", volume.weights, self.trainings))
                 training = self.trainings[volume.weights]
+                if training.output != "sr":
+                    raise ValueError(f"volumes.{name}: training {volume.weights} predicts affinities and not sr")
                 self._check_overlap(name, training.window)
                 self._check_shard(name, training.scale)
             elif volume.weights is not None:
                 self._check_shard(name, volume.weights.scale)
+            for segmentation, part in (volume.segmentations or {}).items():
+                self._check_segmentation(f"volumes.{name}.segmentations.{segmentation}", name, part)
         return self
+
+    def _check_segmentation(self, where: str, volume: str, part: Segmentation) -> None:
+        """Weights that predict affinities, and a threshold: stated, or chosen on validation sections of this volume."""
+        if not isinstance(part.weights, str):
+            if part.threshold is None:
+                raise ValueError(f"{where}: weights from a file have no validation sections; state threshold")
+            return
+        if part.weights not in self.trainings:
+            raise ValueError(f"{where}: " + plugins.unknown("training", part.weights, self.trainings))
+        training = self.trainings[part.weights]
+        if training.output != "affinity":
+            raise ValueError(f"{where}: training {part.weights} predicts no affinities; name one that does")
+        if part.threshold is None and not self.validation_of(part.weights, volume):
+            raise ValueError(f"{where}: {part.weights} has no validation sections in {volume}; state threshold")
+        if part.threshold is not None and part.threshold > self.segment.agglomeration.until:
+            raise ValueError(f"{where}: threshold {part.threshold} lies above segment.agglomeration.until; raise that")
+
+    def validation_of(self, training: str, volume: str) -> list[Range]:
+        """The sections of a volume that choose the weights of a training."""
+        return [part for data in self.trainings[training].data if data.volume == volume for part in data.validation]
 
     def _check_overlap(self, volume: str, window: int) -> None:
         window = self.superresolve.window or window
@@ -98,7 +109,7 @@ class Config(Part):
         seen = list(self.seen_by(training))
         train = [(data.volume, part) for data in seen for part in data.train]
         validation = [(data.volume, part) for data in seen for part in data.validation]
-        tested = [name for name, volume in self.volumes.items() if volume.weights == training]
+        tested = [name for name, volume in self.volumes.items() if training in _weights_of(volume)]
         test = [(name, part) for name in tested for part in self.volumes[name].test or ()]
         for (what, some), (other, others) in combinations(
             [(f"trainings.{training}: train", train), ("validation", validation), ("test", test)], 2
@@ -146,13 +157,19 @@ class Config(Part):
         for data in training.data:
             if data.volume not in self.volumes:
                 raise ValueError(f"trainings.{name}: " + plugins.unknown("volume", data.volume, self.volumes))
-            if not self.volumes[data.volume].has_hr:
-                raise ValueError(f"trainings.{name}: volume {data.volume} has no hr to train on")
+            self._check_can_train(name, training, data)
             for start, stop in (*data.train, *data.validation):
                 if start >= stop:
                     raise ValueError(
                         f"trainings.{name}: range [{start}, {stop}] of {data.volume} is empty; write [first, last + 1]"
                     )
+
+    def _check_can_train(self, name: str, training: Training, data: Data) -> None:
+        volume = self.volumes[data.volume]
+        if not volume.has_hr and (training.output == "sr" or data.image in (None, "hr")):
+            raise ValueError(f"trainings.{name}: volume {data.volume} has no hr to train on")
+        if training.output == "affinity" and not volume.has_labels:
+            raise ValueError(f"trainings.{name}: volume {data.volume} has no labels to learn affinities from")
 
     def _check_used(self, name: str, training: Training) -> None:
         """A stage that is taken from another training stands on the same earlier stages there as here."""
@@ -186,6 +203,11 @@ class Config(Part):
             yield from self.trainings[owner].data
 
 
+def _weights_of(volume: Volume) -> list[object]:
+    """Names and files of all weights that a volume's images are made or segmented with."""
+    return [volume.weights, *(part.weights for part in (volume.segmentations or {}).values())]
+
+
 def _check_apart(what: str, one: Range, other: str, two: Range) -> None:
     """At least ``GAP`` sections lie between two ranges."""
     if one[0] < two[1] + GAP and two[0] < one[1] + GAP:
@@ -197,6 +219,11 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "volumes": Volume,
         "trainings": Training,
         "superresolve": Superresolve,
+        "segment": Segment,
+        "fragments": Fragments,
+        "agglomeration": Agglomeration,
+        "scores": SegmentScores,
+        "segmentations": Segmentation,
         "ingest": Layout,
         "report": Report,
         "model": Model,

@@ -38,6 +38,10 @@ def _known_keys(parent: tuple[Any, ...], root: type[BaseModel], kinds: Kinds) ->
     """Full names of the keys that the schema has below ``parent``."""
     part = root
     for above, name in zip((None, *parent), parent, strict=False):
-        if isinstance(name, str) and above not in ("volumes", "trainings"):  # below these stand names of the user's
+        if isinstance(name, str) and above not in (
+            "volumes",
+            "trainings",
+            "segmentations",
+        ):  # below these stand names of the user's
             part = kinds.get(name, part)
     return [".".join([*map(str, parent), known]) for known in part.model_fields]

@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from emsr import durable, plugins
+from emsr import plugins
 from emsr.limits import check_fields, check_stage
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Natural = Annotated[int, Field(ge=0, strict=True)]
-Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Shape = tuple[Count, Count, Count]
-VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
-Range = tuple[Natural, Natural]
-PATHS = "paths are relative to the folder that snakemake is started in"
-
-
-class Part(BaseModel):
-    """A part of the config: unknown keys are errors, nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(Part):
-    """An array on the user's disk."""
-
-    path: str
-    dataset: str | None = None
-    voxel_size_nm: VoxelSize | None = None
-
-    @model_validator(mode="after")
-    def _exists(self) -> Source:
-        if not Path(self.path).exists():
-            raise ValueError(f"path {self.path} does not exist; {PATHS}")
-        return self
-
-    @property
-    def place(self) -> tuple[Path, str]:
-        """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image."""
-        path, inside = Path(self.path).resolve(), Path("/" + (self.dataset or "").strip("/"))
-        if not path.is_dir():
-            return path, str(inside)
-        folder = path.joinpath(*inside.parts[1:]).resolve()
-        return folder.parent if _is_level(folder) else folder, ""
+from emsr.schema_parts import (
+    PATHS,
+    Count,
+    Layout,
+    Name,
+    Natural,
+    Part,
+    Range,
+    Shape,
+    Source,
+    VoxelSize,
+    WeightsFile,
+)
+from emsr.schema_segment import Segmentation
 
 
 class Tissue(Part):
@@ -64,19 +39,6 @@ class Degradation(Part):
     kernel: Literal["bicubic", "area"]
 
 
-class Layout(Part):
-    """How an array lies on disk, in voxels."""
-
-    shard: Shape
-    chunk: Shape
-
-    @model_validator(mode="after")
-    def _aligned(self) -> Layout:
-        if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
-            raise ValueError(f"shard {list(self.shard)} is not a multiple of chunk {list(self.chunk)} on every axis")
-        return self
-
-
 class Superresolve(Layout):
     """How volumes are super-resolved; every value changes the voxels or their layout on disk."""
 
@@ -84,37 +46,6 @@ class Superresolve(Layout):
     overlap: Natural
     precision: Literal["float32", "bfloat16"]
     device: Literal["auto", "cpu", "cuda"]
-
-
-class WeightsFile(Part):
-    """Weights on the user's disk, with their card beside them."""
-
-    path: str
-
-    @model_validator(mode="after")
-    def _with_card(self) -> WeightsFile:
-        for file in (Path(self.path), self.card):
-            if not file.is_file():
-                raise ValueError(
-                    f"{file} does not exist; weights are FILE.safetensors with their card FILE.json beside it"
-                )
-        if self.scale < 1:
-            raise ValueError(f"{self.card} states scale {self.scale}; name weights whose card states at least 1")
-        return self
-
-    @property
-    def card(self) -> Path:
-        """The card beside the weights."""
-        return Path(self.path).with_suffix(".json")
-
-    @property
-    def scale(self) -> int:
-        """The scale that the card states; ValueError for what is no card of weights."""
-        card = durable.read_json(self.card)
-        scale = card.get("scale") if isinstance(card, dict) else None
-        if type(scale) is not int:
-            raise ValueError(f"{self.card} states no scale, so it is no card of weights; import or train them again")
-        return scale
 
 
 class Volume(Part):
@@ -128,6 +59,7 @@ class Volume(Part):
     degradation: Degradation | None = None
     weights: Name | WeightsFile | None = None
     test: tuple[Range, ...] | None = None
+    segmentations: dict[Name, Segmentation] | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Volume:
@@ -143,17 +75,32 @@ class Volume(Part):
             raise ValueError("region counts voxels of one grid, so it cannot cut hr and lr alike; cut the sources")
         if self.test and not self.has_hr:
             raise ValueError("test sections are scored against hr, which this volume does not have; leave test out")
+        for name, part in (self.segmentations or {}).items():
+            if part.image == "hr" and not self.has_hr:
+                raise ValueError(f"segmentations.{name}: this volume has no hr to segment; take sr or bicubic")
+            if part.image != "hr" and self.weights is None:
+                raise ValueError(
+                    f"segmentations.{name}: {part.image} needs weights, which say at what scale; name some"
+                )
         return self
+
+    @property
+    def has_labels(self) -> bool:
+        return self.labels is not None or self.tissue is not None
 
     @property
     def has_hr(self) -> bool:
         return self.hr is not None or self.tissue is not None
 
 
+TrainedImage = Annotated[str, Field(pattern=r"^(hr|bicubic_x[0-9]{1,2})$")]
+
+
 class Data(Part):
     """Sections of one volume that a training uses."""
 
     volume: Name
+    image: TrainedImage | None = None
     train: tuple[Range, ...]
     validation: tuple[Range, ...]
 
@@ -212,16 +159,30 @@ class Training(Part):
             raise ValueError(
                 f"scale {self.scale} is not one that model {self.model.name} has: {', '.join(map(str, scales))}"
             )
-        if self.window % 4:
-            raise ValueError(f"window {self.window} is not a multiple of 4, which the pyramid of the network needs")
-        if self.sections % 2 == 0:
-            raise ValueError(f"sections {self.sections} must be odd: a centre and as many neighbours on both sides")
+        self._check_window()
         self._check_stages()
         named = {f"init_from.{stage}": path for stage, path in (self.init_from or {}).items()}
         for key, path in {**named, "perceptual": self.perceptual, "spynet": self.spynet}.items():
             if path is not None and not Path(path).is_file():
                 raise ValueError(f"{key}: {path} does not exist; {PATHS}")
         return self
+
+    @property
+    def output(self) -> str:
+        """What the network gives: "sr" or "affinity"."""
+        return plugins.output(plugins.file_of("models", self.model.name))
+
+    def _check_window(self) -> None:
+        if self.output == "affinity":
+            if self.sections != 1 or self.section_step != 1:
+                raise ValueError("an affinity network sees whole volumes: write sections: 1 and section_step: 1")
+            return
+        if self.window % 4:
+            raise ValueError(f"window {self.window} is not a multiple of 4, which the pyramid of the network needs")
+        if self.sections % 2 == 0:
+            raise ValueError(f"sections {self.sections} must be odd: a centre and as many neighbours on both sides")
+        if any(data.image for data in self.data):
+            raise ValueError("image says what an affinity network is trained on; other networks read hr and lr")
 
     def _check_stages(self) -> None:
         if set(self.stages) != set(self.needs):
@@ -245,11 +206,3 @@ class Report(Part):
     """What the report says about itself."""
 
     title: str
-
-
-def _is_level(folder: Path) -> bool:
-    """Whether a folder is a level of the pyramid above it: one that its multiscales name, or s0, s1, ... of a zarr."""
-    files = [folder.parent / name for name in ("zarr.json", ".zattrs", ".zgroup")]
-    above = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
-    named = any('"multiscales"' in text and f'"{folder.name}"' in text for text in above)
-    return named or bool(above and re.fullmatch(r"s\d+", folder.name))

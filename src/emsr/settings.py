@@ -115,6 +115,11 @@ class Settings:
         images = [self.image(name, "labels") for name, part in config.volumes.items() if part.labels or part.tissue]
         cards = [self.stage(name, stage) for name, part in config.trainings.items() for stage in part.stages]
         sr = [self.path(name, part) for name in self.superresolved for part in ("sr.json", "scores.json")]
+        sr += [
+            self.path(name, "segmentations", segmentation, "segments.json")
+            for name, part in config.volumes.items()
+            for segmentation in part.segmentations or ()
+        ]
         return list(dict.fromkeys([*images, *cards, *sr, self.report_path]))
 
     # slices
@@ -152,7 +157,9 @@ class Settings:
         part = self.config.trainings[training]
         values = of_stage(part, stage)
         values["cards"] = {earlier: self.stage(training, earlier) for earlier in part.needs[stage]}
-        values["data"] = [{**data.model_dump(mode="json"), **self._images(data, part, stage)} for data in part.data]
+        values["data"] = [
+            {**data.model_dump(mode="json", exclude={"image"}), **self._images(data, part, stage)} for data in part.data
+        ]
         return text("train", values)
 
     def allocate(self, volume: str) -> str:
@@ -235,9 +242,14 @@ class Settings:
         return self.config.ingest.model_dump()
 
     def _images(self, data: Data, training: Training, stage: str) -> dict[str, str | None]:
-        """The cards of hr and lr of a volume, None for one that ``stage`` does not read."""
-        names = {"hr": "hr", "lr": self.lr_image(data.volume, training.scale)}
+        """The cards of the images of a volume that ``stage`` reads; None for hr and lr where it does not.
+
+        A stage that learns from labels reads them, and the image that the data name.
+        """
         read = reads(training, stage)
+        if "labelled" in read:
+            return {"image": self.image(data.volume, data.image or "hr"), "labels": self.image(data.volume, "labels")}
+        names = {"hr": "hr", "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
 
 

@@ -18,11 +18,21 @@ RESULTS = {
     "allocate": ("steps/superresolve.py", "ALLOCATE_RESULT"),
     "superresolve": ("steps/superresolve.py", "SUPERRESOLVE_RESULT"),
     "stitch": ("steps/superresolve.py", "STITCH_RESULT"),
+    "allocate-affinities": ("steps/segment.py", "ALLOCATE_AFFINITIES_RESULT"),
+    "affinities": ("steps/segment.py", "AFFINITIES_RESULT"),
+    "prove-affinities": ("steps/segment.py", "PROVE_AFFINITIES_RESULT"),
+    "allocate-fragments": ("steps/segment.py", "ALLOCATE_FRAGMENTS_RESULT"),
+    "fragments": ("steps/segment.py", "FRAGMENTS_RESULT"),
+    "prove-fragments": ("steps/segment.py", "PROVE_FRAGMENTS_RESULT"),
+    "agglomerate": ("steps/agglomeration.py", "AGGLOMERATE_RESULT"),
+    "choose-threshold": ("steps/threshold.py", "CHOOSE_THRESHOLD_RESULT"),
+    "segment": ("steps/agglomeration.py", "SEGMENT_RESULT"),
+    "score-segments": ("steps/segment_scores.py", "SCORE_SEGMENTS_RESULT"),
     "score": ("steps/score.py", "SCORE_RESULT"),
     "report": ("steps/score.py", "REPORT_RESULT"),
 }
 IMAGES = ("hr", "lr")
-INPUTS = (*IMAGES, "perceptual", "spynet")  # what a stage may read besides earlier stages and init_from
+INPUTS = (*IMAGES, "labelled", "perceptual", "spynet")  # what a stage may read besides earlier stages and init_from
 
 
 def result_number(step: str) -> int:

@@ -20,6 +20,7 @@ from emsr.models.stage import Stage
 OUTPUT = "affinity"  # what the network gives; a model file that does not say gives sr
 SCALES = (1,)  # affinities lie on the grid of the image
 NEEDS: dict[str, tuple[str, ...]] = {"affinity": ()}
+READS = {"affinity": ("labelled",)}
 AFFINITIES = 3
 
 

@@ -28,7 +28,8 @@ def train(settings: dict[str, Any], out: Path) -> None:
 
     `settings`: stage, overrides (of its recipe), model (name, preset, options), scale, sections, section_step, window
     (lr pixels), seed, threads, device ("auto", "cpu", "cuda"), data (list of volume, hr and lr (image cards; null where
-    the stage reads none), train and validation (ranges of sections)), cards (stage -> card of its weights), init_from,
+    the stage reads none; for affinities image and labels), train and validation (ranges of sections)), cards (stage ->
+    card of its weights), init_from,
     perceptual and spynet (each null, or path and sha256 of weights). A training that was killed continues bit for bit
     on a CPU, if nothing that it depends on has changed. The card is written last.
     """
@@ -149,8 +150,23 @@ class Job:
             "preset": settings["model"]["preset"],
             "options": asdict(self.options),
             "patch": self.stage.patch,
+            **({"depth": self.stage.depth} if self.labelled else {}),
             "intensity": {"dtype": "uint8", "range": [0, 255]},
         }
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the stage learns from labels."""
+        return self.stage.objective == "affinity"
+
+    def series(self, use: str) -> tuple[Any, ...]:
+        """The sections of every volume for one use."""
+        from emsr.steps import labelled, series
+
+        data = self.settings["data"]
+        if self.labelled:
+            return tuple(labelled.series(part, use) for part in data)
+        return tuple(series.series(self.settings, part, use) for part in data)
 
     def network(self) -> nn.Module:
         """The stage's network before training."""
@@ -162,7 +178,7 @@ class Job:
         """Everything that the objective is made from."""
         from emsr.degradation import upsample
         from emsr.metrics.image import psnr, ssim
-        from emsr.steps import networks, series
+        from emsr.steps import networks
         from emsr.training.objectives.context import Context, channels_last
 
         device = self.device()
@@ -173,8 +189,8 @@ class Job:
             stage=self.stage,
             network=channels_last(self.network(), device),
             scale=self.settings["scale"],
-            training=tuple(series.series(self.settings, data, "train") for data in self.settings["data"]),
-            validation=tuple(series.series(self.settings, data, "validation") for data in self.settings["data"]),
+            training=self.series("train"),
+            validation=self.series("validation"),
             seed=self.settings["seed"],
             device=device,
             parts=parts,
@@ -193,11 +209,11 @@ class Job:
     def identity(self) -> str:
         """A hash of all that the weights depend on: settings, sections seen, earlier stages, kind of device."""
         from emsr.plan import settings_sha256
-        from emsr.steps import series
+        from emsr.steps import labelled, series
 
         cards = {path: durable.read_json(Path(path)) for path in self.settings["cards"].values()}
         earlier = {path: [card["sha256"], card.get("made_with")] for path, card in cards.items()}
-        seen = series.identity(self.settings)
+        seen = labelled.identity(self.settings) if self.labelled else series.identity(self.settings)
         return settings_sha256({"settings": self.settings, "seen": seen, "cards": earlier, "device": self.device()})
 
     def made_with(self) -> dict[str, str]:
@@ -218,7 +234,8 @@ class Job:
             "settings_sha256": settings_sha256(self.settings),
             "recipe": asdict(self.stage),
         }
-        found = {"degradation": series.degradation(self.settings), "training": training, "made_with": self.made_with()}
+        made = None if self.labelled else series.degradation(self.settings)
+        found = {"degradation": made, "training": training, "made_with": self.made_with()}
         found |= {"scores": scores, "health": health, "cost": cost}
         checkpoint.save(self.out.with_suffix(".safetensors"), network.state_dict(), {**self.card(), **found})
 

@@ -1,0 +1,101 @@
+"""What several parts of config.yaml are made of: names, counts, sources, layouts, files of weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from emsr import durable
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Shape = tuple[Count, Count, Count]
+VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
+Range = tuple[Natural, Natural]
+PATHS = "paths are relative to the folder that snakemake is started in"
+
+
+class Part(BaseModel):
+    """A part of the config: unknown keys are errors, nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Part):
+    """An array on the user's disk."""
+
+    path: str
+    dataset: str | None = None
+    voxel_size_nm: VoxelSize | None = None
+
+    @model_validator(mode="after")
+    def _exists(self) -> Source:
+        if not Path(self.path).exists():
+            raise ValueError(f"path {self.path} does not exist; {PATHS}")
+        return self
+
+    @property
+    def place(self) -> tuple[Path, str]:
+        """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image."""
+        path, inside = Path(self.path).resolve(), Path("/" + (self.dataset or "").strip("/"))
+        if not path.is_dir():
+            return path, str(inside)
+        folder = path.joinpath(*inside.parts[1:]).resolve()
+        return folder.parent if _is_level(folder) else folder, ""
+
+
+class Layout(Part):
+    """How an array lies on disk, in voxels."""
+
+    shard: Shape
+    chunk: Shape
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Layout:
+        if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
+            raise ValueError(f"shard {list(self.shard)} is not a multiple of chunk {list(self.chunk)} on every axis")
+        return self
+
+
+class WeightsFile(Part):
+    """Weights on the user's disk, with their card beside them."""
+
+    path: str
+
+    @model_validator(mode="after")
+    def _with_card(self) -> WeightsFile:
+        for file in (Path(self.path), self.card):
+            if not file.is_file():
+                raise ValueError(
+                    f"{file} does not exist; weights are FILE.safetensors with their card FILE.json beside it"
+                )
+        if self.scale < 1:
+            raise ValueError(f"{self.card} states scale {self.scale}; name weights whose card states at least 1")
+        return self
+
+    @property
+    def card(self) -> Path:
+        """The card beside the weights."""
+        return Path(self.path).with_suffix(".json")
+
+    @property
+    def scale(self) -> int:
+        """The scale that the card states; ValueError for what is no card of weights."""
+        card = durable.read_json(self.card)
+        scale = card.get("scale") if isinstance(card, dict) else None
+        if type(scale) is not int:
+            raise ValueError(f"{self.card} states no scale, so it is no card of weights; import or train them again")
+        return scale
+
+
+def _is_level(folder: Path) -> bool:
+    """Whether a folder is a level of the pyramid above it: one that its multiscales name, or s0, s1, ... of a zarr."""
+    files = [folder.parent / name for name in ("zarr.json", ".zattrs", ".zgroup")]
+    above = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
+    named = any('"multiscales"' in text and f'"{folder.name}"' in text for text in above)
+    return named or bool(above and re.fullmatch(r"s\d+", folder.name))

@@ -1,0 +1,124 @@
+"""Paths and slices of segmentations: what the rules of segment.smk read, write and depend on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from emsr.fingerprints import content_sha256
+from emsr.plan import proved
+from emsr.schema_parts import WeightsFile
+from emsr.schema_segment import Segmentation
+from emsr.settings import Settings
+from emsr.slices import own_model, result_number, text
+
+SHARED = ("shard", "chunk", "precision", "device")
+
+
+class Segmenting:
+    """The segmentations of one validated config."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.config = settings, settings.config
+        self.segment = settings.config.segment
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Volumes that are segmented, and their segmentations."""
+        return {name: list(part.segmentations) for name, part in self.config.volumes.items() if part.segmentations}
+
+    def of(self, volume: str, name: str) -> Segmentation:
+        """One segmentation, as stated."""
+        return (self.config.volumes[volume].segmentations or {})[name]
+
+    # paths
+
+    def path(self, volume: str, name: str, *parts: str) -> str:
+        """A path below the folder of a segmentation."""
+        return self.settings.path(volume, "segmentations", name, *parts)
+
+    def image(self, volume: str, name: str) -> str:
+        """The card of the image that is segmented."""
+        image = self.of(volume, name).image
+        if image == "bicubic":
+            image = f"bicubic_x{self.settings.scale(volume)}"  # type: ignore[assignment]
+        return self.settings.image(volume, image)
+
+    def card(self, volume: str, name: str) -> str:
+        """The card of the affinity network."""
+        weights = self.of(volume, name).weights
+        if isinstance(weights, WeightsFile):
+            return str(weights.card)
+        return self.settings.stage(weights, self.config.trainings[weights].last_stage)
+
+    def labels(self, volume: str) -> list[str]:
+        """The card of the labels, if there are any."""
+        return [self.settings.image(volume, "labels")] if self.config.volumes[volume].has_labels else []
+
+    def truth(self, volume: str, name: str) -> list[str]:
+        """The labels, where validation chooses the threshold."""
+        return self.labels(volume) if self.of(volume, name).threshold is None else []
+
+    def marks(self, volume: str, name: str, stage: str) -> list[str] | None:
+        """The marks that a proof of "affinities" or "fragments" stands on; None if there is no such proof."""
+        settings = json.loads(getattr(self, f"prove_{stage}")(volume, name))
+        return proved(Path(self.path(volume, name, stage, "proof.json")), settings)
+
+    # slices
+
+    def allocate_affinities(self, volume: str, name: str) -> str:
+        """What decides affinities and their layout."""
+        weights = self.of(volume, name).weights
+        keys = {"depth", "window", "overlap", "depth_overlap", *SHARED}
+        values: dict[str, Any] = self.segment.model_dump(mode="json", include=keys)
+        values["weights"] = content_sha256(Path(weights.path)) if isinstance(weights, WeightsFile) else None
+        if isinstance(weights, str):
+            values["model_sha256"] = own_model(self.config.trainings[weights])
+        values["affinities_result"] = result_number("affinities")
+        return text("allocate-affinities", values)
+
+    def affinities(self, volume: str, name: str) -> str:
+        """What ``allocate_affinities`` was given."""
+        return text("affinities", json.loads(self.allocate_affinities(volume, name)))
+
+    def prove_affinities(self, volume: str, name: str) -> str:
+        """What ``affinities`` was given."""
+        return text("prove-affinities", json.loads(self.affinities(volume, name)))
+
+    def allocate_fragments(self, volume: str, name: str) -> str:
+        """How affinities are cut."""
+        values: dict[str, Any] = self.segment.fragments.model_dump(mode="json")
+        values |= {"chunk": list(self.segment.chunk), "fragments_result": result_number("fragments")}
+        return text("allocate-fragments", values)
+
+    def fragments(self, volume: str, name: str) -> str:
+        """What ``allocate_fragments`` was given."""
+        return text("fragments", json.loads(self.allocate_fragments(volume, name)))
+
+    def prove_fragments(self, volume: str, name: str) -> str:
+        """What ``fragments`` was given."""
+        return text("prove-fragments", json.loads(self.fragments(volume, name)))
+
+    def agglomerate(self, volume: str, name: str) -> str:
+        """How fragments are merged."""
+        values = self.segment.agglomeration.model_dump(mode="json", include={"method", "until"})
+        return text("agglomerate", {**values, "affinities": self.path(volume, name, "affinities.json")})
+
+    def choose_threshold(self, volume: str, name: str) -> str:
+        """The threshold, or the sections and candidates that it is chosen from."""
+        part = self.of(volume, name)
+        values: dict[str, Any] = {"threshold": part.threshold}
+        if part.threshold is None:
+            validation = self.config.validation_of(str(part.weights), volume)
+            candidates = list(self.segment.agglomeration.thresholds)
+            values |= {"labels": self.labels(volume)[0], "validation": validation, "candidates": candidates}
+            values |= self._borders()
+        return text("choose-threshold", values)
+
+    def segments(self) -> str:
+        """The layout of segments."""
+        return text("segment", {"chunk": list(self.segment.chunk)})
+
+    def _borders(self) -> dict[str, Any]:
+        return self.segment.scores.model_dump(mode="json", include={"border_nm", "in_plane"})
