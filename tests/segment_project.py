@@ -91,7 +91,7 @@ class Chain:
     def choose(self, settings: dict[str, Any]) -> dict[str, Any]:
         """The threshold of these settings, or of validation sections without any tolerance."""
         out = self.folder / "threshold.json"
-        settings = {"threshold": None, "border_nm": 0.0, "in_plane": False, "absorb": 0, **settings}
+        settings = {"threshold": None, "border_nm": 0.0, "in_plane": False, **settings}
         choose_threshold(settings, self.folder / "agglomeration.json", out, workers=self.workers)
         found: dict[str, Any] = read_json(out)
         return found

@@ -123,7 +123,8 @@ def test_damaged_sections_choose_nothing(chain: Chain, segments: dict[float, np.
 
 def test_a_threshold_of_the_config_reads_no_labels(chain: Chain) -> None:
     found = chain.choose({"threshold": 0.25})
-    assert found == {"schema": 1, "threshold": 0.25, "source": "config", "voi": {}, "sections": [], "left_out": {}}
+    empty = {"voi": {}, "sections": [], "left_out": {}, "truth": None}
+    assert found == {"schema": 1, "threshold": 0.25, "source": "config", **empty}
     chain.segments(0.25)
     card = read_card(chain.folder / "segments.json")
     assert (card["threshold"], card["threshold_source"]) == (0.25, "config")

@@ -7,7 +7,7 @@ border, no membrane, no neighbour of a section that is damaged or not for the te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -149,11 +149,12 @@ def good_sections(
     return sorted(named - set(excluded))
 
 
-def stretches(sections: Sequence[int], plane: Plane) -> list[Box]:
+def stretches(sections: Collection[int], plane: Plane) -> list[Box]:
     """Rising sections as boxes of the whole plane, one for each stretch without a gap."""
-    cuts = [i for i, (low, high) in enumerate(pairwise(sections), 1) if high - low > 1]
-    ends = pairwise([0, *cuts, len(sections)])
-    return [Box((sections[low], 0, 0), (sections[high - 1] + 1, *plane)) for low, high in ends]
+    named = set(sections)
+    starts = [z for z in sections if z - 1 not in named]
+    stops = [z + 1 for z in sections if z + 1 not in named]
+    return [Box((low, 0, 0), (high, *plane)) for low, high in zip(starts, stops, strict=True)]
 
 
 # -- boxes ------------------------------------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ def choose_threshold(settings: dict, agglomeration: Path, out: Path, *, workers:
     """Choose the threshold of one agglomeration: that of the config, else the best on validation sections.
 
     `settings`: threshold (a number that is taken, or null); for null labels (path of their image card), validation
-    (half-open ranges of sections), candidates (thresholds), and border_nm, in_plane and absorb as in `score_segments`.
-    The candidate with the least VOI (split + merge) is taken, of equal ones the lower. `out` is JSON: threshold, source
-    ("config" or "validation"), voi (figures by candidate), sections that were seen, left_out. Raises ValueError for a
-    threshold outside [0, 1] or beyond the agglomeration, and for labels that say nothing.
+    (half-open ranges of sections), candidates (thresholds), and border_nm, in_plane and absorb (left out: 0) as in
+    `score_segments`. The candidate with the least VOI (split + merge) is taken, of equal ones the lower.
+    `out` is JSON: threshold, source ("config" or "validation"), voi (figures by candidate), sections that were seen,
+    left_out, truth (how labels were taken). Raises ValueError for a threshold outside [0, 1] or beyond the
+    agglomeration, and for labels that say nothing.
     """
     from emsr.steps.segment_history import open_merged
 
@@ -35,7 +36,7 @@ def choose_threshold(settings: dict, agglomeration: Path, out: Path, *, workers:
     else:
         merged.history.below(settings["threshold"])
         found = {"threshold": float(settings["threshold"]), "source": "config"}
-        found |= {"voi": {}, "sections": [], "left_out": {}}
+        found |= {"voi": {}, "sections": [], "left_out": {}, "truth": None}
     log.info("%s: threshold %s by %s", agglomeration, found["threshold"], found["source"])
     durable.write_json(out, {"schema": 1, **found})
 
@@ -67,6 +68,7 @@ def _validated(settings: dict, merged: Merged, agglomeration: Path, workers: int
         "voi": {str(candidate): figures for candidate, figures in voi.items()},
         "sections": sections,
         "left_out": {str(z): why for z, why in excluded.items() if _within(z, settings["validation"])},
+        "truth": {"border_nm": settings["border_nm"], "in_plane": settings["in_plane"], "absorb": _absorb(settings)},
     }
 
 
@@ -78,6 +80,10 @@ def _candidates(settings: dict, merged: Merged) -> list[float]:
     for candidate in candidates:
         merged.history.below(candidate)
     return candidates
+
+
+def _absorb(settings: dict) -> int:
+    return int(settings.get("absorb", 0))
 
 
 def _within(z: int, ranges: Sequence[Sequence[int]]) -> bool:
@@ -96,7 +102,7 @@ def _table(
 
     z, y, x = merged.document["voxel_size_nm"]
     border = Tolerance(settings["border_nm"], (z, y, x), settings["in_plane"])
-    truth = truths.open_truth(*labels, border, settings["absorb"])
+    truth = truths.open_truth(*labels, border, _absorb(settings))
 
     def pairs(tile: Box) -> Contingency:
         tables = (truth.pairs(merged.fragments, *box) for box in truths.blocks(tile, scored))
