@@ -23,14 +23,14 @@ from emsr.stores.card import array_path, read_card
 from emsr.stores.shards import read_box
 from emsr.stores.zarr import open_array
 
-SECTION = 8192  # voxels: longer sections are cut into tiles of about this side, each scored as a section
+SECTION = 2048  # voxels: sections longer than 1.5 times this are cut into tiles, each scored as a section
 
 STATED: dict[str, object] = {
     "probability": "1 - mean of the nearest affinities: of y and x (in_plane), else of z, y and x",
     "truth": "voxels that share a face with another label (in_plane: in their section); those with an ignored label "
     "are not counted",
     "stretches": "scored sections without a gap between them; nothing beyond their ends is looked at",
-    "sections": f"means over whole sections; those of more than about {SECTION} voxels a side over such tiles",
+    "sections": f"means over whole sections; of those of more than {3 * SECTION // 2} voxels a side, over tiles of about {SECTION}",
 }
 """What is done here, in words that go beside the figures."""
 
