@@ -30,8 +30,8 @@ STATED: dict[str, object] = {
     "truth": "voxels that share a face with another label (in_plane: in their section); those with an ignored label "
     "are not counted",
     "stretches": "scored sections without a gap between them; nothing beyond their ends is looked at",
-    "sections": f"means over whole sections; of those of more than {3 * SECTION // 2} voxels a side over tiles of about "
-    f"{SECTION}",
+    "sections": f"means over whole sections; of those of more than {3 * SECTION // 2} voxels a side over tiles of "
+    f"about {SECTION}",
 }
 """What is done here, in words that go beside the figures."""
 
