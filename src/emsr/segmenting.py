@@ -120,5 +120,28 @@ class Segmenting:
         """The layout of segments."""
         return text("segment", {"chunk": list(self.segment.chunk)})
 
+    def scored(self, volume: str) -> list[str]:
+        """Everything that the scores of a volume's segmentations are made from."""
+        files = [path for part in self._scored(volume).values() for path in part.values() if path.endswith(".json")]
+        return [*self.labels(volume), *files]
+
+    def score_segments(self, volume: str) -> str:
+        """Which sections are scored against the labels, and how."""
+        part = self.config.volumes[volume]
+        weights = {str(one.weights) for one in (part.segmentations or {}).values() if isinstance(one.weights, str)}
+        validation = [section for name in sorted(weights) for section in self.config.validation_of(name, volume)]
+        values: dict[str, Any] = self.segment.scores.model_dump(mode="json")
+        values |= {"volume": volume, "test": part.test, "validation": sorted(set(validation)) or None}
+        values |= {"labels": self.labels(volume)[0], "segmentations": self._scored(volume)}
+        return text("score-segments", values)
+
+    def _scored(self, volume: str) -> dict[str, dict[str, str]]:
+        files = {"segments": "segments.json", "affinities": "affinities.json", "threshold": "threshold.json"}
+        return {
+            name: {"image": self.of(volume, name).image}
+            | {key: self.path(volume, name, file) for key, file in files.items()}
+            for name in self.names[volume]
+        }
+
     def _borders(self) -> dict[str, Any]:
-        return self.segment.scores.model_dump(mode="json", include={"border_nm", "in_plane"})
+        return self.segment.scores.model_dump(mode="json", include={"border_nm", "in_plane", "absorb"})

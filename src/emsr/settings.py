@@ -190,8 +190,15 @@ class Settings:
             "lr": self.lr(volume),
             "hr": next(iter(self.truth(volume)), None),
             "sr": self.path(volume, "sr.json"),
+            "segmentation": self.segmentation_scores(volume),
         }
         return text("score", values)
+
+    def segmentation_scores(self, volume: str) -> str | None:
+        """The scores of a volume's segmentations: it has some, labels, and test sections."""
+        part = self.config.volumes[volume]
+        scored = part.segmentations and part.has_labels and part.test
+        return self.path(volume, "segmentation.json") if scored else None
 
     @property
     def evidence(self) -> list[str]:
@@ -224,6 +231,7 @@ class Settings:
             "hr": next(iter(self.truth(volume)), None),
             "sr": self.path(volume, "sr.json"),
             "scores": self.path(volume, "scores.json"),
+            "segmentation": self.segmentation_scores(volume),
             "allocate": self.path(volume, "sr", "allocate.json"),
             "card": self.card(volume),
         }

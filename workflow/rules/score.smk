@@ -6,6 +6,8 @@ rule score:
         lr=lambda wildcards: settings.lr(wildcards.volume),
         hr=lambda wildcards: settings.truth(wildcards.volume),
         sr=f"{R}/{{volume}}/sr.json",
+        segmentation=lambda wildcards: settings.segmentation_scores(wildcards.volume)
+        or [],
     output:
         f"{R}/{{volume}}/scores.json",
     log:

@@ -243,3 +243,24 @@ rule segment:
     shell:
         "emsr segment {params.settings:q} {input.agglomeration:q} {input.threshold:q} {output:q}"
         " --workers {threads} --log {log:q}"
+
+
+rule score_segments:
+    input:
+        lambda wildcards: segmenting.scored(wildcards.volume),
+    output:
+        f"{R}/{{volume}}/segmentation.json",
+    log:
+        f"{R}/logs/score_segments/{{volume}}.log",
+    benchmark:
+        f"{R}/benchmarks/score_segments/{{volume}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: settings.config.workers
+    resources:
+        mem_mb=lambda wildcards, threads: 2000 + 2000 * threads,
+        runtime=240,
+    params:
+        settings=lambda wildcards: segmenting.score_segments(wildcards.volume),
+    shell:
+        "emsr score-segments {params.settings:q} {output:q} --workers {threads} --log {log:q}"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from emsr.segmentation.history import History
     from emsr.segmentation.streamed import Source
 
+AGGLOMERATE_RESULT = 1
+SEGMENT_RESULT = 1
+
 ROWS_IN_MEMORY = 20_000_000  # edges of 32 bytes; a larger graph is agglomerated in rounds over files
 PIECE = 500_000  # edges that are read at a time from each shard's graph
 

@@ -19,6 +19,7 @@ REPORT_FILES = {
 }
 """What ``report`` writes beside the page: R/report/volumes/<volume>/…, R/report/trainings/<training>/…, R/report/…"""
 
+FROM_SEGMENTS = ("segmentation", "membrane")
 SAMPLE = 64  # sections at most whose consistency is measured where there is no truth
 Excluded = dict[int, str]
 
@@ -27,11 +28,13 @@ def score(settings: dict[str, Any], out: Path) -> None:
     """Score the super-resolved test sections of a volume against hr, and its consistency with lr.
 
     ``settings``: volume (name), scale, test (half-open ranges of sections, or null), lr, sr and hr (paths of image
-    cards; hr may be null). Writes ``scores.json``: "image" with means over sections of PSNR and SSIM of bicubic and sr,
-    or null with the "reason"; "consistency" of both, made coarser again, with lr; "per_section"; and "settings", what
-    the figures are. Damaged and missing sections are left out, and of hr only test sections are read.
+    cards; hr may be null), segmentation (what ``score_segments`` wrote, or null). Writes ``scores.json``: "image" with
+    means over sections of PSNR and SSIM of bicubic and sr, or null with the "reason"; "consistency" of both, made
+    coarser again, with lr; "per_section"; "settings", what the figures are; "segmentation" and "membrane" as
+    ``score_segments`` has them, or null. Damaged and missing sections are left out, and of hr only test sections are
+    read.
     """
-    from emsr.durable import write_json
+    from emsr.durable import read_json, write_json
     from emsr.progress import progress
     from emsr.steps.tiles import against_truth, consistency
 
@@ -53,7 +56,11 @@ def score(settings: dict[str, Any], out: Path) -> None:
         "consistency": _consistency_means(lr),
         "per_section": [_row(z, truth.get(z), lr[z]) for z in sections],
         "settings": _stated(settings, cards, (sections, excluded), images.kernel),
+        **dict.fromkeys(FROM_SEGMENTS),
     }
+    if settings.get("segmentation"):
+        found = read_json(Path(settings["segmentation"]))
+        scores |= {key: found[key] for key in FROM_SEGMENTS}
     log.info("%s: %s", settings["volume"], scores["image"] or reason)
     write_json(out, scores)
 

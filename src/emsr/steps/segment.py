@@ -24,8 +24,6 @@ PROVE_AFFINITIES_RESULT = 1
 ALLOCATE_FRAGMENTS_RESULT = 1
 FRAGMENTS_RESULT = 1
 PROVE_FRAGMENTS_RESULT = 1
-AGGLOMERATE_RESULT = 1
-SEGMENT_RESULT = 1
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +119,7 @@ def allocate_fragments(settings: dict, affinities: Path, out: Path) -> None:
     document = {
         "schema": 1,
         "affinities": os.path.relpath(affinities, out.parent),
-        "lr": {"sha256": of["sha256"], "damaged": of["damaged"], "missing": of["missing"]},
+        "lr": {"sha256": of["image_sha256"], "damaged": of["damaged"], "missing": of["missing"]},
         **{key: of[key] for key in ("shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256")},
         "inputs_sha256": layer_hashes(of, grid),
         "array": f"{name}.zarr",

@@ -1,0 +1,109 @@
+"""Segmentation in the whole workflow: from labels to a trained network and the scores of three images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from project import Project
+from test_workflow import change, tiny_config, write_cube
+
+pytestmark = pytest.mark.workflow
+
+STAGE = {
+    **{"steps": 3, "batch": 1, "patch": 16, "depth": 3, "validate_every": 3, "checkpoint_every": 1},
+    **{"precision": "float32", "shift": 2, "elastic": 2.0},
+}
+ONE = ["allocate_affinities", *["affinities"] * 2, "prove_affinities"]
+TWO = ["allocate_fragments", *["fragments"] * 2, "prove_fragments", "agglomerate"]
+THREE = ["choose_threshold", "segment"]
+SCORES = ["score_segments", "score", "report"]
+NAMES = ("bicubic", "sr", "hr")
+
+
+def config() -> dict[str, Any]:
+    made = tiny_config()
+    cube = made["volumes"]["cube"]
+    cube["labels"] = {"path": "cube.h5", "dataset": "volumes/labels"}
+    cube["segmentations"] = {name: {"image": name, "weights": "membranes"} for name in NAMES}
+    made["segment"] |= {"overlap": 4, "depth_overlap": 1, "shard": [4, 64, 64], "chunk": [4, 32, 32]}
+    made["segment"]["fragments"] |= {"block": [1, 64, 64], "halo": [0, 8, 8]}
+    made["segment"]["scores"] |= {"windows": 40}
+    made["trainings"]["membranes"] = {
+        **{"scale": 1, "sections": 1, "section_step": 1, "window": 32, "seed": 0, "threads": 1, "device": "cpu"},
+        "model": {"name": "affinity", "preset": "small", "options": {"widths": [2, 2, 3]}},
+        "data": [{"volume": "cube", "image": "hr", "train": [[4, 6]], "validation": [[8, 9]]}],
+        "stages": {"affinity": STAGE},
+    }
+    return made
+
+
+def write(folder: Path) -> None:
+    write_cube(folder / "cube.h5")
+    with h5py.File(folder / "cube.h5", "r+") as file:
+        depth, height, width = file["volumes/raw"].shape
+        coarse = np.arange(2 * 6 * 6, dtype=np.uint64).reshape(2, 6, 6) + 1
+        labels = np.kron(coarse, np.ones((7, 20, 20), np.uint64))[:depth, :height, :width]
+        file.create_dataset("volumes/labels", data=labels.astype(np.uint64))
+        file["volumes/labels"].attrs["resolution"] = (40.0, 4.0, 4.0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("segment") / "project", config())
+    write(project.folder)
+    run = project.run()
+    for rule, times in Counter([*ONE, *TWO, *THREE]).items():
+        assert run.rules[rule] == 3 * times, rule
+    for rule in ("enlarge", "train affinity", *SCORES):
+        assert run.rules[rule] == 1, rule
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    return finished.copy(tmp_path / "project")
+
+
+def test_what_a_run_leaves(finished: Project) -> None:
+    shapes = {"hr": [14, 97, 90], "sr": [14, 96, 88], "bicubic": [14, 96, 88]}
+    for name in NAMES:
+        card = finished.json("cube", "segmentations", name, "segments.json")
+        assert card["shape"] == shapes[name]
+        assert card["voxel_size_nm"] == [40.0, 4.0, 4.0]
+        assert finished.json("cube", "segmentations", name, "threshold.json")["source"] == "validation"
+    assert finished.json("trainings", "membranes", "affinity.json")["depth"] == 3
+    scores = finished.json("cube", "scores.json")
+    for name in NAMES:
+        assert {"voi_split", "voi_merge", "arand"} <= set(scores["segmentation"][name])
+        assert scores["membrane"][name]["best_f1"] > 0
+    assert scores["segmentation"]["hr"]["objects"] > 1
+    assert finished.run("-n").rules == Counter()
+
+
+CHANGES = [
+    ("jobs are bookkeeping", change("jobs", 3), []),
+    ("a stated threshold", change("volumes.cube.segmentations.sr.threshold", 0.3), [*THREE, *SCORES]),
+    ("how sr is cut and merged is of no image", change("segment.scores.border_nm", 4), [*3 * THREE[:1], *SCORES]),
+    ("how fragments are cut", change("segment.fragments.halo", [0, 4, 4]), [*3 * [*TWO, *THREE], *SCORES]),
+]
+
+
+@pytest.mark.parametrize(("reason", "make", "rules"), CHANGES, ids=[row[0] for row in CHANGES])
+def test_a_change_reruns_exactly(project: Project, reason: str, make: Any, rules: list[str]) -> None:
+    """A threshold that comes out as before changes nothing behind it."""
+    before = project.states("cube/segmentations/*/*/*.records/*.json")
+    make(project)
+    found = project.run().rules
+    if "agglomerate" not in rules and rules.count("choose_threshold") == 3:
+        found -= Counter({"segment": found["segment"]})
+    assert found == Counter(rules)
+    after = project.states("cube/segmentations/*/*/*.records/*.json")
+    again = {file for file, time in after.items() if before.get(file) != time}
+    assert bool(again) == ("fragments" in rules)
+    assert project.run("-n").rules == Counter()
