@@ -22,7 +22,10 @@ from emsr.slices import RESULTS, result_number
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUT = {"shard": [4, 64, 64], "chunk": [4, 32, 32]}
-ELSEWHERE = {"superresolve"}  # tests/test_superresolve.py
+ELSEWHERE = {  # tests/test_superresolve.py, tests/test_segment_numbers.py
+    *("superresolve", "allocate-affinities", "affinities", "prove-affinities", "allocate-fragments", "fragments"),
+    *("prove-fragments", "agglomerate", "choose-threshold", "segment", "score-segments"),
+}
 Made = dict[str, np.ndarray]
 
 
