@@ -2,6 +2,8 @@
 
 After an intended change raise the number beside the step's function and run this file as a program: it writes the new
 goldens. Voxels may differ by one grey level and figures by a thousandth, because CPU types differ in float bits.
+Recipes and presets are named in the config, not spelt out, so their values count as output of ``train``: each is in
+``recipes_<number>.json``. What is only added (a model, a scale, a key that changes nothing) needs no new number.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -20,6 +24,7 @@ import pytest
 
 from emsr.slices import RESULTS, result_number
 
+RECIPES = "recipes"
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUT = {"shard": [4, 64, 64], "chunk": [4, 32, 32]}
 ELSEWHERE = {  # tests/test_superresolve.py, tests/test_segment_numbers.py
@@ -30,7 +35,10 @@ Made = dict[str, np.ndarray]
 
 
 def golden_path(step: str) -> Path:
-    return GOLDEN / f"{step}_{result_number(step)}.npz"
+    """Of a step, of one of its stages as ``train_flow``, or of the recipes."""
+    if step == RECIPES:
+        return GOLDEN / f"{RECIPES}_{result_number('train')}.json"
+    return GOLDEN / f"{step}_{result_number(step.split('_')[0])}.npz"
 
 
 def voxels(card: Path) -> np.ndarray:
@@ -105,6 +113,93 @@ def train(folder: Path) -> Made:
     return {"decoded": (255 * decoded.clamp(0, 1)).round().byte().numpy()}
 
 
+NETWORK = {  # all parts of the network
+    **{"latent_stride": 4, "channels": [8, 8, 8], "latent": 8, "entries": 16, "tail_blocks": 1},
+    **{"indexer_channels": [8, 8], "width": 8, "front_blocks": 1, "back_blocks": 1, "deformable_groups": 2},
+    **{"flow_levels": 2, "flow_widths": [8], "flow_kernel": 3, "flow_features": 4, "discriminator_channels": [4, 8]},
+}
+
+
+def stage(folder: Path, name: str, earlier: tuple[str, ...] = (), **overrides: Any) -> tuple[Any, Made]:
+    """Three steps of a stage on sections 0 to 2: the network, and what its curves say of every step."""
+    from emsr.models.checkpoint import load
+    from emsr.steps.train import train
+
+    data = {"volume": "v", "hr": str(folder / "hr.json"), "lr": str(folder / "lr_x4.json")}
+    data |= {"train": [[0, 3]], "validation": [[5, 6]]}  # type: ignore[dict-item]
+    settings = {
+        **TRAINING,
+        "model": {"name": "gpemsr", "preset": "small", "options": NETWORK},
+        "stage": name,
+        "cards": {one: str(folder / "stages" / f"{one}.json") for one in earlier},
+        "data": [data],
+        "overrides": {"steps": 3, "batch": 2, "patch": 8, "warmup": 0, "precision": "float32", **overrides},
+    }
+    with mock.patch("emsr.steps.networks.cost", return_value={}):  # takes longer than the training
+        train(settings, out := folder / "stages" / f"{name}.json")
+    curve = json.loads(out.with_suffix(".curve.json").read_text())
+    losses = [row[key] for row in curve["training"] for key in sorted(row) if key != "step"]
+    score = np.array([curve["validation"][-1]["score"]])
+    return load(out), {"losses": np.array(losses), "score": score}
+
+
+def lr_sections(folder: Path) -> Any:
+    """Sections 0 to 2 of lr as (1, 3, 1, 16, 16) in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(voxels(folder / "lr_x4.json")[None, :3, None, :16, :16] / np.float32(255))
+
+
+def train_codebook(folder: Path) -> Made:
+    """Reconstruction, entries that follow and start anew, and a discriminator with its penalty."""
+    entries = {"kmeans_vectors": 64, "unquantised": 0.34, "restart_after": 1, "codebook_weight": 1.0}
+    critic = {"adversarial_weight": 0.05, "adversarial_from": 1, "penalty_weight": 0.01, "penalty_every": 2}
+    network, made = stage(folder, "codebook", patch=32, learning_rate=0.01, **entries, **critic)
+    image = network.decoder(network.encoder(lr_sections(folder)[:, 0]))[1]
+    return {**made, "decoded": (255 * image.clamp(0, 1)).round().byte().numpy()}
+
+
+def train_flow(folder: Path) -> Made:
+    """Warps, the levels' error and how they join."""
+    network, made = stage(folder, "flow", patch=16, learning_rate=0.01)
+    lr = lr_sections(folder)
+    flow = network(lr[:, 0], lr[:, 1])
+    return {**made, "flow": (128 + 32 * flow).clamp(0, 255).round().byte().numpy()}
+
+
+def train_indexer(folder: Path) -> Made:
+    """Cross entropy against the frozen codebook."""
+    network, made = stage(folder, "indexer", ("codebook",), learning_rate=0.02)
+    shares = network(lr_sections(folder)[:, 0]).softmax(-1)
+    return {**made, "shares": (255 * shares).round().byte().numpy()}
+
+
+def train_fusion(folder: Path) -> Made:
+    """Both terms of the loss, the frozen parts and neighbours."""
+    network, made = stage(folder, "fusion", ("flow", "codebook", "indexer"), contextual_weight=0.1, learning_rate=0.003)
+    sr = network(lr_sections(folder))
+    return {**made, "sr": (255 * sr.clamp(0, 1)).round().byte().numpy()}
+
+
+def recipes() -> Any:
+    """Every model's presets and, for every scale, the recipe of each, as JSON."""
+    from emsr import plugins
+
+    found: dict[str, Any] = {}
+    for name in plugins.names("models"):
+        model = plugins.load("models", name)
+        found[name] = {
+            preset: {
+                "options": asdict(options),
+                "stages": {
+                    str(scale): [asdict(part) for part in model.stages(preset, scale)] for scale in model.SCALES
+                },
+            }
+            for preset, options in model.PRESETS.items()
+        }
+    return json.loads(json.dumps(found))
+
+
 def untrained(folder: Path) -> Path:
     from emsr.steps.train import train
 
@@ -158,7 +253,8 @@ def report(folder: Path) -> Made:
     return {"headline": np.array(rows)}
 
 
-STEPS: list[Callable[[Path], Made]] = [grow, ingest, degrade, enlarge, train, allocate, stitch, score, report]
+STEPS: list[Callable[[Path], Made]] = [grow, ingest, degrade, enlarge, train, train_codebook, train_flow, train_indexer]
+STEPS += [train_fusion, allocate, stitch, score, report]
 
 
 @cache
@@ -168,7 +264,7 @@ def everything() -> dict[str, Made]:
 
 
 def test_every_step_has_a_golden() -> None:
-    assert {step.__name__ for step in STEPS} | ELSEWHERE == set(RESULTS)
+    assert {step.__name__.split("_")[0] for step in STEPS} | ELSEWHERE == set(RESULTS)
 
 
 @pytest.mark.parametrize("step", [step.__name__ for step in STEPS])
@@ -185,6 +281,13 @@ def test_output_changes_only_with_the_result_number(step: str) -> None:
                 np.testing.assert_allclose(made[name], golden[name], rtol=1e-3, err_msg=name)
 
 
+def test_recipes_and_presets_change_only_with_the_result_number() -> None:
+    assert recipes() == json.loads(golden_path(RECIPES).read_text())
+
+
 if __name__ == "__main__":
-    for step in sys.argv[1:] or [step.__name__ for step in STEPS]:
-        np.savez_compressed(golden_path(step), **everything()[step])  # type: ignore[arg-type]
+    for step in sys.argv[1:] or [RECIPES, *(step.__name__ for step in STEPS)]:
+        if step == RECIPES:
+            golden_path(step).write_text(json.dumps(recipes(), indent=1, sort_keys=True) + "\n")
+        else:
+            np.savez_compressed(golden_path(step), **everything()[step])  # type: ignore[arg-type]
