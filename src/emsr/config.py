@@ -137,13 +137,16 @@ class Config(Part):
         return a.hr is not None and b.hr is not None and a.hr.place == b.hr.place
 
     def scales(self, volume: str) -> dict[int, str]:
-        """Every scale that a volume is used at, and what uses it so: its weights and the trainings that read it."""
+        """Every scale that a volume is used at, and what uses it so: its weights and the trainings that read it.
+
+        Affinity networks see one grid and relate no two.
+        """
         found: dict[int, str] = {}
         weights = self.volumes[volume].weights
         if isinstance(weights, WeightsFile):
             found[weights.scale] = f"weights {weights.path}"
         for name, training in self.trainings.items():
-            if name == weights or any(data.volume == volume for data in training.data):
+            if training.output == "sr" and (name == weights or any(data.volume == volume for data in training.data)):
                 found.setdefault(training.scale, f"training {name}")
         return found
 

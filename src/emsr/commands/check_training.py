@@ -39,14 +39,31 @@ def check_training(name: str, training: Training, windows: Collection[int]) -> N
     with said_of(f"trainings.{name}"):
         options = overridden(model.PRESETS[training.model.preset], training.model.options)
         whole = untrained(_card(training, options, training.last_stage))
+        recipe = {stage.name: stage for stage in model.stages(training.model.preset, training.scale)}
+        if training.output == "affinity":
+            _check_geometry(training, whole, recipe)
+            return
         for window in sorted(windows):
             check_window(window, 0, {"options": asdict(options), "scale": training.scale})
-        recipe = {stage.name: stage for stage in model.stages(training.model.preset, training.scale)}
         for stage, overrides in training.stages.items():
             if "use" not in overrides:
                 if stage not in recipe:
                     raise ValueError(plugins.unknown("stage", stage, recipe))
                 _check_stage(training, options, overridden(recipe[stage], overrides), getattr(whole, "multiple", 1))
+
+
+def _check_geometry(training: Training, network: Any, recipe: Mapping[str, Stage]) -> None:
+    """Patches and windows of an affinity network, `depth` sections of so many voxels, are ones that it can take."""
+    from emsr.models.stage import overridden
+
+    for stage, overrides in training.stages.items():
+        if "use" not in overrides:
+            what = overridden(recipe[stage], overrides)
+            for name, side in (("patch", what.patch), ("window", training.window)):
+                with said_of(f"stage {stage}: depth {what.depth} and {name} {side}"):
+                    network.geometry.output((what.depth, side, side))
+            if path := (training.init_from or {}).get(stage):
+                _check_start(Path(path), network, what, training.scale)
 
 
 def untrained(card: Mapping[str, Any]) -> nn.Module:

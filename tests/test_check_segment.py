@@ -1,0 +1,73 @@
+"""What is refused of a config that segments, in one line and before anything is written."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emsr.commands.check import check_config
+from emsr.config import parse
+from test_segment_workflow import config, write
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    return tmp_path
+
+
+def changed(where: str, value: Any) -> dict[str, Any]:
+    values = copy.deepcopy(config())
+    *parents, last = where.split(".")
+    part: Any = values
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    return values
+
+
+HR = "volumes.cube.segmentations.hr"
+MEMBRANES = "trainings.membranes"
+WRONG = [
+    (f"{HR}.threshold", 1.5, "threshold is 1.5: Input should be less than or equal to 1"),
+    (f"{HR}.threshold", 0.95, "threshold 0.95 lies above segment.agglomeration.until; raise that"),
+    (f"{HR}.weights", "membrane", "unknown|is not one|did you mean|membranes"),
+    (f"{HR}.weights", "tiny", "training tiny predicts no affinities; name one that does"),
+    (f"{HR}.image", "lr", "image is 'lr'"),
+    ("volumes.cube.weights", "membranes", "training membranes predicts affinities and not sr"),
+    ("volumes.cube.labels", None, "volume cube has no labels to learn affinities from"),
+    ("volumes.cube.test", [[6, 9]], "overlap or lie less than 2 sections apart"),
+    ("segment.fragments.block", [1, 48, 64], "fragments.block .* does not divide shard"),
+    ("segment.agglomeration.thresholds", [0.5, 0.95], "thresholds .* none above until 0.9"),
+    ("segment.fragments.method", "watersheds", "Input should be 'watershed' or 'mutex'"),
+    ("segment.overlaps", 4, "unknown|overlap"),
+    (f"{MEMBRANES}.sections", 3, "write sections: 1 and section_step: 1"),
+    (f"{MEMBRANES}.window", 31, "depth 3 and window 31: the network cannot take 31 voxels along y"),
+    (f"{MEMBRANES}.stages.affinity.patch", 17, "depth 3 and patch 17: the network cannot take 17 voxels"),
+    (f"{MEMBRANES}.stages.affinity.missing_share", 2, "missing_share is 2; it must lie between 0 and 1"),
+    (f"{MEMBRANES}.data", [{"volume": "cube", "image": "sr", "train": [[4, 6]], "validation": [[8, 9]]}], "image"),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "message"), WRONG)
+def test_it_is_refused_in_one_line(project: Path, where: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        check_config(parse(changed(where, value)))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_fits_passes(project: Path) -> None:
+    check_config(parse(config()))
+
+
+def test_a_threshold_must_come_from_somewhere(project: Path) -> None:
+    values = changed(
+        f"{MEMBRANES}.data", [{"volume": "other", "image": None, "train": [[0, 6]], "validation": [[8, 9]]}]
+    )
+    values["volumes"]["other"] = {**values["volumes"]["cube"], "weights": None, "segmentations": None, "test": None}
+    with pytest.raises(ValueError, match="membranes has no validation sections in cube; state threshold"):
+        parse(values)
