@@ -25,6 +25,11 @@ rule score:
         "emsr score {params.settings:q} {output:q} --log {log:q}"
 
 
+segmented = [
+    name for name in settings.superresolved if settings.segmentation_scores(name)
+]
+
+
 rule report:
     input:
         settings.evidence,
@@ -60,6 +65,32 @@ rule report:
             )
             for name in settings.config.trainings
             for file in ("curves.png", "health.tsv")
+        ],
+        segmented=[
+            report(
+                f"{R}/report/volumes/{name}/{file}",
+                caption=f"../report/{Path(file).stem}.rst",
+                category="Segmentation",
+                labels={"of": name, "what": Path(file).stem},
+            )
+            for name in segmented
+            for file in (
+                "segmentation.tsv",
+                "mistakes.tsv",
+                "mistakes.png",
+                "membrane.tsv",
+                "membrane.png",
+            )
+        ],
+        worth=[
+            report(
+                f"{R}/report/{file}",
+                caption="../report/worth.rst",
+                category="Segmentation",
+                labels={"of": "all volumes", "what": "worth"},
+            )
+            for file in ("worth.tsv", "worth.png")
+            if segmented
         ],
     log:
         f"{R}/logs/report.log",

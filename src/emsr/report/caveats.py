@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from emsr.report import worth
 from emsr.report.blocks import decibels, numbered
 from emsr.report.evidence import TrainingEvidence, VolumeEvidence
 from emsr.report.health import checks
@@ -24,6 +25,7 @@ def of_volume(volume: VolumeEvidence) -> list[Point]:
         *_far_under(volume),
         *_inconsistent(volume),
         *_seams(volume.seams),
+        *worth.doubts(volume.segments),
         *_unmeasured(volume),
     ]
 
@@ -112,8 +114,10 @@ def _unmeasured(volume: VolumeEvidence) -> list[Point]:
         scored = len(_measured(volume))
         words = f"Scores come from {scored} of {volume.length} sections, those held out from training and selection."
         points.append(("info", words))
-    anatomy = "What the result is worth for the anatomy was not measured: nothing has been segmented."
-    return [*points, ("unmeasured", anatomy)]
+    if volume.segments is None:
+        anatomy = "What the result is worth for the anatomy was not measured: nothing has been segmented."
+        points.append(("unmeasured", anatomy))
+    return points
 
 
 def verdict(volume: VolumeEvidence) -> tuple[str, str]:

@@ -53,13 +53,63 @@ class CrossView:
     damaged: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, eq=False)
+class MistakeView:
+    """A split or merge in the section of its voxel ``nearest``: crops (y, x) of one place.
+
+    ``row`` is the mistake as ``score_segments`` lists it; ``image`` uint8, ``truth`` and ``segments`` ids; ``start``
+    the crop's first voxel (y, x).
+    """
+
+    row: Card
+    image: np.ndarray
+    truth: np.ndarray
+    segments: np.ndarray
+    start: tuple[int, int]
+    voxel_nm: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class MembraneView:
+    """A window in which membrane is invented or lost: crops (y, x) of one place.
+
+    ``row`` is the window as ``score_segments`` lists it; ``images`` are "sr" and "hr", uint8. ``both`` (bool) is the
+    membrane of sr and of hr that the other one has within the tolerance, ``invented`` that of sr alone, ``lost`` that
+    of hr alone; ``start`` is the crop's first voxel (y, x).
+    """
+
+    row: Card
+    images: Mapping[str, np.ndarray]
+    both: np.ndarray
+    invented: np.ndarray
+    lost: np.ndarray
+    start: tuple[int, int]
+    voxel_nm: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentEvidence:
+    """The segmentations of a volume: ``scores`` as ``score_segments`` wrote them, and pictures of the worst of them.
+
+    ``ssim`` is the share of the gap in SSIM, stated as those of ``scores["worth"]``, over sections for sub-volumes;
+    None where there is no truth to score images against.
+    """
+
+    scores: Card
+    ssim: Card | None = None
+    splits: Sequence[MistakeView] = ()
+    merges: Sequence[MistakeView] = ()
+    invented: Sequence[MembraneView] = ()
+    lost: Sequence[MembraneView] = ()
+
+
 @dataclass(frozen=True)
 class VolumeEvidence:
     """Everything about one volume: its image cards, its scores and what its sections look like.
 
     ``seams`` are seam scores by kind of border ("window", "shard", "job") and axis, None where there is no such border;
     ``reasons`` says in full why a section is damaged. ``ranges`` names spans of sections by use ("training",
-    "validation", "test"), each a list of half-open [from, to).
+    "validation", "test"), each a list of half-open [from, to). ``segments`` is None where no segmentation is scored.
     """
 
     name: str
@@ -74,6 +124,7 @@ class VolumeEvidence:
     seams: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     ranges: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
     reasons: Mapping[int, str] = field(default_factory=dict)
+    segments: SegmentEvidence | None = None
 
     @property
     def length(self) -> int:

@@ -6,22 +6,31 @@ from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from emsr.report import caveats, tables, trainings, volumes
+from emsr.report import caveats, segmentation, tables, trainings, volumes, worth
 from emsr.report.blocks import Block, Chapter, Code, Paragraph, Points, Table, duration, megabytes
-from emsr.report.evidence import RunEvidence
+from emsr.report.evidence import RunEvidence, VolumeEvidence
 from emsr.report.health import checks
 
 
 def chapters(run: RunEvidence, drawings: Mapping[str, volumes.Drawings]) -> list[Chapter]:
-    """The whole report: figures, reservations, volumes, trainings, cost, provenance."""
+    """The whole report: worth, figures, reservations, volumes, trainings, cost, provenance."""
     return [
+        *worth.opening(run.volumes),
         Chapter("Headline figures", _headlines(run)),
         Chapter("Where not to trust it", _reservations(run)),
-        *(volumes.chapter(volume, drawings[volume.name]) for volume in run.volumes),
+        *(part for volume in run.volumes for part in _of_volume(volume, drawings[volume.name])),
         *map(trainings.chapter, run.trainings),
         Chapter("Time and memory", [rule_table(run)]),
         Chapter("What was run", _provenance(run)),
     ]
+
+
+def _of_volume(volume: VolumeEvidence, drawings: volumes.Drawings) -> list[Chapter]:
+    """The chapter of a volume and, if its segmentations are scored, that of these."""
+    found = [volumes.chapter(volume, drawings)]
+    if volume.segments:
+        found.append(segmentation.chapter(volume.name, volume.segments, drawings.segments))
+    return found
 
 
 def render(run: RunEvidence, drawings: Mapping[str, volumes.Drawings]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from emsr.report import caveats, tables
+from emsr.report import caveats, segmentation, tables
 from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels
 from emsr.report.charts import score_chart, use_chart
 from emsr.report.evidence import VolumeEvidence
@@ -19,17 +19,22 @@ from emsr.report.style import pixels, styled, svg, webp
 
 @dataclass(frozen=True)
 class Drawings:
-    """The pictures of a volume, (rows, columns, 3) each: of every chosen section, and of the planes across them."""
+    """The pictures of a volume, (rows, columns, 3) each: of every chosen section, and of the planes across them.
+
+    ``segments`` are those of its segmentations by kind ("splits", "merges", "invented", "lost").
+    """
 
     sections: Sequence[np.ndarray] = ()
     planes: np.ndarray | None = None
+    segments: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
 
 
 def draw(volume: VolumeEvidence) -> Drawings:
     """Draw the pictures, once for the page and for files of their own."""
     with styled():
         sections = [pixels(section_picture(view)) for view in volume.sections]
-        return Drawings(sections, pixels(cross_picture(volume.crosses)) if volume.crosses else None)
+        planes = pixels(cross_picture(volume.crosses)) if volume.crosses else None
+    return Drawings(sections, planes, segmentation.draw(volume.segments))
 
 
 def headline(volume: VolumeEvidence) -> Headline:

@@ -15,7 +15,7 @@ import yaml
 
 from emsr import durable, plan, plugins
 from emsr.report.evidence import RuleCost, RunEvidence, StageEvidence, TrainingEvidence, VolumeEvidence
-from emsr.steps import crops
+from emsr.steps import crops, segment_evidence
 
 PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "dask", "snakemake", "matplotlib")
 Json = Mapping[str, Any]
@@ -64,6 +64,7 @@ def volume(name: str, paths: Json, config: Json) -> VolumeEvidence:
         seams=seams(sr, folder),
         ranges=ranges(config, name),
         reasons=reasons(Path(paths["lr"])),
+        segments=segment_evidence.segments(paths, opened, scores),
     )
 
 
@@ -165,6 +166,12 @@ def _hashes(
         for key, what in (("settings_sha256", "settings"), ("weights_sha256", "weights")):
             if item.sr.get(key):
                 yield f"{what} of {item.name}, sr", str(item.sr[key])
+        if item.segments:
+            scored = item.segments.scores
+            for image, sha256 in scored["settings"]["sha256"].items():
+                yield f"{'labels' if image == 'labels' else 'segments'} of {item.name}, {image}", str(sha256)
+            for name, row in scored["segmentation"].items():
+                yield f"weights of the segmentation of {item.name}, {name}", str(row["weights_sha256"])
 
 
 def _current(settings: Json) -> Callable[[Path], bool]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from emsr.durable import write_bytes, write_text
-from emsr.report import page, tables, trainings, volumes
+from emsr.report import page, segment_places, segmentation, tables, trainings, volumes, worth
 from emsr.report.blocks import Table, tsv
-from emsr.report.evidence import RunEvidence
+from emsr.report.evidence import RunEvidence, SegmentEvidence
 from emsr.report.style import png, words_picture
 
 GAP = 40  # pixels between sections stacked in one picture
@@ -25,19 +25,40 @@ def write_exhibits(run: RunEvidence, drawings: Mapping[str, volumes.Drawings], f
         write_bytes(place / "sections.png", png(sections))
         write_bytes(place / "planes.png", png(planes))
         write_text(place / "scores.tsv", tsv(tables.section_table(volume)))
+        if volume.segments:
+            _write_segments(volume.segments, drawn.segments, place)
     for training in run.trainings:
         place = folder / "trainings" / training.name
         curves = trainings.picture_of_curves(training)
         write_bytes(place / "curves.png", png(words_picture("no curve recorded") if curves is None else curves))
         write_text(place / "health.tsv", tsv(_with_states(trainings.health_table(training))))
+    if any(volume.segments for volume in run.volumes):
+        drawn_worth = worth.picture(run.volumes)
+        write_bytes(
+            folder / "worth.png", png(words_picture("no share to show") if drawn_worth is None else drawn_worth)
+        )
+        write_text(folder / "worth.tsv", tsv(worth.share_list(run.volumes)))
     write_text(folder / "headline.tsv", tsv(page.headline_table(run)))
     write_text(folder / "rules.tsv", tsv(page.rule_table(run)))
 
 
+def _write_segments(segments: SegmentEvidence, drawn: Mapping[str, Sequence[np.ndarray]], place: Path) -> None:
+    """The files about a volume's segmentations."""
+    scores = segments.scores
+    write_text(place / "segmentation.tsv", tsv(segmentation.score_list(scores)))
+    write_text(place / "mistakes.tsv", tsv(segment_places.mistake_list(scores)))
+    write_text(place / "membrane.tsv", tsv(segment_places.window_list(scores)))
+    for file, kinds in (("mistakes.png", ("splits", "merges")), ("membrane.png", ("invented", "lost"))):
+        pictures = [picture for kind in kinds for picture in drawn.get(kind, ())]
+        write_bytes(place / file, png(stacked(pictures) if pictures else words_picture("no place to show")))
+
+
 def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one width below each other, white between them."""
-    gap = np.full((GAP, *pictures[0].shape[1:]), 255, np.uint8)
-    return np.concatenate([part for picture in pictures for part in (gap, picture)][1:])
+    """Pictures below each other, white between them and beside narrower ones."""
+    width = max(picture.shape[1] for picture in pictures)
+    gap = np.full((GAP, width, 3), 255, np.uint8)
+    wide = [np.pad(one, ((0, 0), (0, width - one.shape[1]), (0, 0)), constant_values=255) for one in pictures]
+    return np.concatenate([part for picture in wide for part in (gap, picture)][1:])
 
 
 def _with_states(table: Table) -> Table:

@@ -16,8 +16,13 @@ REPORT_FILES = {
     "volumes": ("sections.png", "planes.png", "scores.tsv"),
     "trainings": ("curves.png", "health.tsv"),
     "run": ("headline.tsv", "rules.tsv"),
+    "segmented": ("segmentation.tsv", "mistakes.tsv", "mistakes.png", "membrane.tsv", "membrane.png"),
+    "worth": ("worth.tsv", "worth.png"),
 }
-"""What ``report`` writes beside the page: R/report/volumes/<volume>/…, R/report/trainings/<training>/…, R/report/…"""
+"""What ``report`` writes beside the page: R/report/volumes/<volume>/…, R/report/trainings/<training>/…, R/report/…
+
+Those of "segmented" are written for volumes whose segmentations are scored, and those of "worth" if there are any.
+"""
 
 FROM_SEGMENTS = ("segmentation", "membrane")
 SAMPLE = 64  # sections at most whose consistency is measured where there is no truth
@@ -183,8 +188,9 @@ def report(settings: dict[str, Any], out: Path) -> None:
     """Write the report, one self-contained HTML page, and its figures and tables beside it.
 
     ``settings``: title; config (the resolved configuration, without what cannot change a result); volumes {name:
-    {scale, lr, hr (or null), sr, scores, allocate, card (of the weights)}}, all paths of JSON files; trainings {name:
-    {stage: path of its card}}; benchmarks (folder of Snakemake's tables). Beside ``out``, in the folder of its name
+    {scale, lr, hr (or null), sr, scores, segmentation (or null), allocate, card (of the weights)}}, all paths of JSON
+    files; trainings {name: {stage: path of its card}}; benchmarks (folder of Snakemake's tables). Labels and
+    segmentations lie beside the file segmentation, as their rules leave them. Beside ``out``, in the folder of its name
     without suffix, are the files that ``REPORT_FILES`` names.
     """
     from emsr.durable import write_text

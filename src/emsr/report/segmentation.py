@@ -1,0 +1,213 @@
+"""The chapter about a volume's segmentations: how they score, what that is stated on, and where they go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from emsr.report import segment_places, worth
+from emsr.report.blocks import Block, Cell, Chapter, Paragraph, Points, Table, minus, numbered
+from emsr.report.evidence import Card, SegmentEvidence
+from emsr.report.segment_pictures import membrane_pictures, mistake_pictures
+from emsr.report.style import pixels, styled
+from emsr.report.tables import voxels
+
+IMAGES = ("bicubic", "sr", "hr")
+MEANS = ("voi_split", "voi_merge", "voi", "arand", "precision", "recall")
+MEAN_COLUMNS = ("VOI split", "VOI merge", "VOI", "adapted Rand error", "precision", "recall")
+MEMBRANE = ("f1", "threshold", "precision", "recall", "best_f1", "best_threshold", "average_precision", "auc")
+MEMBRANE_COLUMNS = (
+    *("F1", "at threshold", "precision", "recall", "best F1", "at threshold"),
+    *("average precision", "area under ROC"),
+)
+Drawn = Mapping[str, Sequence[np.ndarray]]
+
+
+def draw(segments: SegmentEvidence | None) -> dict[str, list[np.ndarray]]:
+    """The pictures, (rows, columns, 3) each, by kind: "splits", "merges", "invented", "lost"; empty without any."""
+    if segments is None:
+        return {}
+    with styled():
+        found = {
+            "splits": mistake_pictures(segments.splits),
+            "merges": mistake_pictures(segments.merges),
+            "invented": membrane_pictures(segments.invented, "invented"),
+            "lost": membrane_pictures(segments.lost, "lost"),
+        }
+        return {kind: [pixels(figure) for figure in figures] for kind, figures in found.items()}
+
+
+def chapter(name: str, segments: SegmentEvidence, drawn: Drawn) -> Chapter:
+    """Everything about the segmentations of volume ``name``; ``drawn`` as ``draw`` gives it."""
+    scores = segments.scores
+    return Chapter(
+        f"Segmentation of {name}",
+        [object_table(scores), section_table(scores), membrane_table(scores), _worth(segments)],
+        [Chapter("How it was measured", [Points(stated(scores))]), *segment_places.chapters(segments, drawn)],
+        fresh=True,
+    )
+
+
+def _worth(segments: SegmentEvidence) -> Block:
+    if segments.scores["worth"] is None:
+        return Paragraph(f"No share of a gap was measured: {segments.scores['worth_reason']}.", "note")
+    return worth.table(segments)
+
+
+# -- tables of scores -------------------------------------------------------------------------------------------------
+
+
+def rivals(scores: Card) -> list[str]:
+    """Names of the segmentations: those of bicubic, then of sr, then of hr."""
+    of = scores["segmentation"]
+    return sorted(of, key=lambda name: (IMAGES.index(of[name]["image"]), name not in IMAGES, name))
+
+
+def figure(value: Any) -> Cell:
+    """Counts as they are, other figures with four decimals, "–" for none."""
+    if value is None:
+        return "–"
+    return minus(f"{value:.4f}") if isinstance(value, float) else str(value)
+
+
+def object_table(scores: Card) -> Table:
+    """Splits and merges of every segmentation, of the volume as a whole."""
+    columns = ("segmentation", "of image", "threshold", "chosen by", *MEAN_COLUMNS, "objects", "segments")
+    rows = [
+        (
+            *(name, row["image"], f"{row['threshold']:g}", row["threshold_source"]),
+            *(figure(row[key]) for key in (*MEANS, "objects", "segments")),
+        )
+        for name in rivals(scores)
+        for row in [scores["segmentation"][name]]
+    ]
+    return Table(
+        "Objects of the whole volume. VOI in bits, lower is better; adapted Rand error likewise", columns, rows
+    )
+
+
+def section_table(scores: Card) -> Table:
+    """The same figures of single sections, as means."""
+    rows = [
+        (name, *(figure(scores["sections"][name][key]) for key in (*MEANS, "sections", "unlabelled")))
+        for name in rivals(scores)
+    ]
+    columns = ("segmentation", *MEAN_COLUMNS, "sections", "unlabelled")
+    words = "Objects of single sections (2D), means over sections: pieces that are connected in the section"
+    return Table(words, columns, rows)
+
+
+def membrane_table(scores: Card) -> Table:
+    """Membrane of every segmentation's affinities against borders of labels."""
+    columns = ("segmentation", *MEMBRANE_COLUMNS, "threshold chosen by")
+    words = {"best": "the scored data", "validation": "validation"}
+    rows = [
+        (name, *(figure(row[key]) for key in MEMBRANE), words.get(row["threshold_source"], row["threshold_source"]))
+        for name in rivals(scores)
+        for row in [scores["membrane"][name]]
+    ]
+    return Table("Membrane against borders of labels: higher is better", columns, rows)
+
+
+def score_list(scores: Card) -> Table:
+    """All figures of every segmentation, numbers as they are: of the volume, of sections (2D), of membrane."""
+    own = ("image", "threshold", "threshold_source", *MEANS, "objects", "segments", "voxels", "ignored_voxels")
+    of_sections, of_membrane = (*MEANS, "sections", "unlabelled"), (*MEMBRANE, "threshold_source")
+    rows = [
+        (
+            name,
+            *(scores["segmentation"][name][key] for key in own),
+            *(scores["sections"][name][key] for key in of_sections),
+            *(scores["membrane"][name][key] for key in of_membrane),
+        )
+        for name in rivals(scores)
+    ]
+    second = (*(f"2D {key}" for key in of_sections), *(f"membrane {key}" for key in of_membrane))
+    return Table("", ("segmentation", *own, *second), rows)
+
+
+# -- what the figures are ---------------------------------------------------------------------------------------------
+
+
+def stated(scores: Card) -> list[tuple[str, str]]:
+    """What was scored, and how: as points."""
+    settings = scores["settings"]
+    left_out = [int(z) for z in settings["left_out"]]
+    words = [
+        f"Scored: {numbered(settings['sections'])}, {voxels(settings['region_yx'])} voxels each, in "
+        f"{settings['sub_volumes']} sub-volumes of about {settings['windows']} voxels a side.",
+        *([f"In no score: {numbered(left_out)}, damaged or missing."] if left_out else []),
+        _border(settings),
+        *_ignored(scores),
+        _organelles(settings["organelles"]),
+        *_thresholds(scores),
+        "VOI split is H(segmentation | truth), VOI merge H(truth | segmentation). Precision falls with merges, recall "
+        "with splits.",
+        _membrane_words(settings),
+        *_weights(scores),
+    ]
+    reasons = dict.fromkeys(row["reason"] for row in scores["membrane"].values() if row["reason"])
+    return [*(("info", one) for one in words), *(("unmeasured", f"Membrane: {reason}.") for reason in reasons)]
+
+
+def _where(settings: Card) -> str:
+    return "in the own section" if settings["in_plane"] else "in all directions"
+
+
+def _border(settings: Card) -> str:
+    if not settings["border_nm"]:
+        return "Border tolerance: none. Voxels up to the borders of labels are counted."
+    return (
+        f"Border tolerance: {settings['border_nm']:g} nm. Voxels so near to a border of labels, {_where(settings)}, "
+        "are not counted in splits and merges."
+    )
+
+
+def _ignored(scores: Card) -> list[str]:
+    """Which labels are not counted and how many voxels that are, and what else a reader must know of the truth."""
+    ids = ", ".join(map(str, scores["settings"]["ignored"]))
+    row = scores["segmentation"][rivals(scores)[0]]
+    remarks = dict.fromkeys(remark for row in scores["segmentation"].values() for remark in row["remarks"])
+    counted = f"{row['ignored_voxels']} voxels have one; {row['voxels']} are counted"
+    return [
+        f"Ignored labels: {ids}. Of the voxels that no border leaves out, {counted}.",
+        *(f"Note: {remark}." for remark in remarks),
+    ]
+
+
+def _organelles(organelles: Card) -> str:
+    if not organelles["max_voxels"]:
+        return "Organelles with ids of their own are left as they are: each counts as an object."
+    return (
+        f"Organelles: objects of at most {organelles['max_voxels']} voxels that another one encloses are part of it; "
+        f"{organelles['absorbed']} were. Pictures show the labels as they were before that."
+    )
+
+
+def _thresholds(scores: Card) -> list[str]:
+    """Who chose the thresholds of segments, in one sentence each."""
+    sources = {"config": "stated in the configuration", "validation": "those of least VOI on validation sections"}
+    found: dict[str, list[str]] = {}
+    for name in rivals(scores):
+        found.setdefault(scores["segmentation"][name]["threshold_source"], []).append(name)
+    return [f"Thresholds of {', '.join(names)}: {sources.get(source, source)}." for source, names in found.items()]
+
+
+def _membrane_words(settings: Card) -> str:
+    axes = "y and x" if settings["in_plane"] else "z, y and x"
+    validation = ", ".join(f"{first}–{last - 1}" for first, last in settings["validation"] or ())
+    at = f"validation sections {validation} choose" if validation else "nothing but the scored data chose"
+    return (
+        f"Membrane is 1 − mean of the affinities along {axes}; at most {settings['membrane_nm']:g} nm from a border of "
+        f"labels, {_where(settings)}, it is right; {at} its threshold."
+    )
+
+
+def _weights(scores: Card) -> list[str]:
+    """Which segmentations one network made."""
+    found: dict[str, list[str]] = {}
+    for name in rivals(scores):
+        found.setdefault(scores["segmentation"][name]["weights_sha256"], []).append(name)
+    return [f"Network {str(sha256)[:16]} made the affinities of {', '.join(names)}." for sha256, names in found.items()]

@@ -1,0 +1,133 @@
+"""What super-resolution is worth: the share of the gap between bicubic and hr that it closes, metric by metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emsr.report.blocks import Block, Chapter, Image, Paragraph, Table, numbered
+from emsr.report.canvas import DPI
+from emsr.report.evidence import SegmentEvidence, VolumeEvidence
+from emsr.report.style import pixels, styled, svg
+from emsr.report.worth_chart import METRICS, Line, worth_chart
+
+
+def lines(segments: SegmentEvidence) -> list[Line]:
+    """Every share of a volume: metric by metric, against bicubic first; empty where nothing was compared."""
+    compared = segments.scores["worth"]
+    if compared is None:
+        return []
+    against = {"bicubic": compared, **segments.scores["worth_against"]}
+    f1 = "membrane_f1" if "membrane_f1" in compared else "membrane_best_f1"
+    found = [
+        Line(name, rival, of[name]) for name in ("voi", "arand", f1) for rival, of in against.items() if name in of
+    ]
+    return [*found, *([Line("ssim", "bicubic", segments.ssim)] if segments.ssim else [])]
+
+
+def opening(volumes: Sequence[VolumeEvidence]) -> list[Chapter]:
+    """The chapter that the page opens with; none where no volume has a share."""
+    compared = _compared(volumes)
+    if not compared:
+        return []
+    with styled():
+        drawn = svg(worth_chart({name: lines(segments) for name, segments in compared}))
+    caption = (
+        "The share of the gap that super-resolution closes, by metric: at 0% it is as good as bicubic interpolation of "
+        "the same low resolution, at 100% as good as the fine image itself (hr), below 0% worse than bicubic. Dark "
+        f"lines are bootstrap intervals. {' '.join(f'{name}: {_resampled(segments)}.' for name, segments in compared)}"
+    )
+    blocks: list[Block] = [Image(drawn, "image/svg+xml", caption)]
+    rivals = {line.rival for _, segments in compared for line in lines(segments)} - {"bicubic"}
+    if rivals:
+        words = (
+            f"Also compared with: {', '.join(sorted(rivals))}. That is bicubic, too, segmented by another network: one "
+            "trained on such images makes more of them than one trained on hr, and is the fairer rival."
+        )
+        blocks.append(Paragraph(words))
+    return [Chapter("What super-resolution is worth", blocks)]
+
+
+def _compared(volumes: Sequence[VolumeEvidence]) -> list[tuple[str, SegmentEvidence]]:
+    """Name and segmentations of the volumes that have shares."""
+    return [(one.name, one.segments) for one in volumes if one.segments and lines(one.segments)]
+
+
+def _resampled(segments: SegmentEvidence) -> str:
+    """What the intervals of a volume are over."""
+    settings = segments.scores["settings"]
+    over = f"{settings['sub_volumes']} sub-volumes"
+    over += f" (SSIM: of {segments.ssim['sub_volumes']} sections)" if segments.ssim else ""
+    draws, sections = settings["draws"], numbered(settings["sections"])
+    return f"{draws['confidence']:.0%} of {draws['resamples']} resamples of {over}, {sections}"
+
+
+def picture(volumes: Sequence[VolumeEvidence]) -> np.ndarray | None:
+    """The chart as a picture (rows, columns, 3); None without any share."""
+    compared = {name: lines(segments) for name, segments in _compared(volumes)}
+    if not compared:
+        return None
+    with styled():
+        chart = worth_chart(compared)
+        chart.set_dpi(DPI)
+        return pixels(chart)
+
+
+def table(segments: SegmentEvidence) -> Table:
+    """Every share of a volume with the figures that it is made of."""
+    rows = [
+        (line.label, line.rival, line.share, line.interval or "–", *line.figures, line.reason)
+        for line in lines(segments)
+    ]
+    words = (
+        f"The share of the gap between a rival and hr that super-resolution closes. Intervals: {_resampled(segments)}"
+    )
+    columns = ("metric", "against", "share of the gap", "interval", "rival", "sr", "hr", "remark")
+    return Table(words, columns, rows)
+
+
+def share_list(volumes: Sequence[VolumeEvidence]) -> Table:
+    """Every share of all volumes, numbers as they are."""
+    keys = ("share", "low", "high", "bicubic", "sr", "hr", "sub_volumes", "undefined")
+    columns = ("volume", "metric", "against", "share", "low", "high", "rival", "sr", "hr", "resampled", "undefined")
+    rows = [
+        (name, line.metric, line.rival, *(line.found[key] for key in keys), line.reason)
+        for name, segments in _compared(volumes)
+        for line in lines(segments)
+    ]
+    return Table("Shares of all volumes", (*columns, "remark"), rows)
+
+
+def doubts(segments: SegmentEvidence | None) -> list[tuple[str, str]]:
+    """Where the segmentations speak against sr, and what of its worth is not known, as (state, sentence)."""
+    if segments is None:
+        return []
+    scores = segments.scores
+    if scores["worth"] is None:
+        return [("unmeasured", f"What it is worth for the anatomy was not measured: {scores['worth_reason']}.")]
+    points = [point for line in lines(segments) if line.metric != "ssim" for point in _doubt(line)]
+    if scores["invented"]:
+        row = scores["invented"][0]
+        (z, y, x), (_, below, right) = row["start"], row["stop"]
+        where = f"section {z}, y {y}–{below - 1}, x {x}–{right - 1}"
+        words = f"Most membrane is invented in {where}: {row['share_of_membrane']:.1%} of that of sr is not in hr."
+        points.append(("info", words))
+    elif scores["invented_lost_reason"]:
+        points.append(("unmeasured", f"Invented membrane was not measured: {scores['invented_lost_reason']}."))
+    return points
+
+
+def _doubt(line: Line) -> list[tuple[str, str]]:
+    """What is to be said against one share, if anything."""
+    share, low, name = line.found["share"], line.found["low"], METRICS[line.metric][1]
+    if share is None:
+        return [("unmeasured", f"No share of the gap from {line.rival} to hr in {name}: {line.reason}.")]
+    if share < 0:
+        rival, sr, _ = line.figures
+        return [("warn", f"Segmented, {line.rival} is better in {name}: {rival}, and {sr} of sr.")]
+    if low is None:
+        return [("unmeasured", f"The share of the gap from {line.rival} in {name} has no interval: {line.reason}.")]
+    if low < 0:
+        return [("warn", f"Better than {line.rival} in {name} perhaps by chance: its share may be {line.interval}.")]
+    return []
