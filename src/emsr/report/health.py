@@ -19,6 +19,7 @@ USED_SHARE = 0.8  # of the codebook's entries
 PERPLEXITY_SHARE = 0.5  # of the number of entries
 TOP1_FACTOR = 10  # times the share of the majority class
 ENTROPY_GAIN = 1.0  # nat under the unigram entropy
+CHANCE = 0.5  # area under the curve
 REFERENCE_LOSS = 1.0  # dB under the reference decoded from the true indices
 
 
@@ -101,6 +102,16 @@ CONDITIONS: dict[str, tuple[_Condition, ...]] = {
         ),
     ),
 }
+CONDITIONS["affinity"] = tuple(
+    _Condition(
+        f"cut affinities along {axis}",
+        (f"auc_{axis}", f"f1_{axis}"),
+        lambda h, axis=axis: f"area under the curve {h[f'auc_{axis}']:.3f}, best F1 {h[f'f1_{axis}']:.3f}",  # type: ignore[misc]
+        lambda h: f"an area of more than {CHANCE}, which is chance",
+        lambda h, axis=axis: h[f"auc_{axis}"] > CHANCE,  # type: ignore[misc]
+    )
+    for axis in "zyx"
+)
 IMAGE = (
     _Condition(
         "PSNR against bicubic, on validation patches",
