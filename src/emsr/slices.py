@@ -32,7 +32,8 @@ RESULTS = {
     "report": ("steps/score.py", "REPORT_RESULT"),
 }
 IMAGES = ("hr", "lr")
-INPUTS = (*IMAGES, "labelled", "perceptual", "spynet")  # what a stage may read besides earlier stages and init_from
+UNSTATED = (*IMAGES, "perceptual", "spynet")  # what a stage reads whose model does not say
+INPUTS = (*UNSTATED, "labelled")  # what a stage may read besides earlier stages and init_from
 
 
 def result_number(step: str) -> int:
@@ -76,7 +77,7 @@ def of_stage(training: Training, stage: str) -> dict[str, Any]:
 def reads(training: Training, stage: str) -> tuple[str, ...]:
     """Those of INPUTS that ``stage`` reads: all, unless READS in the model's file says which."""
     name = training.model.name
-    stated = _stated(name, "READS").get(stage, INPUTS)
+    stated = _stated(name, "READS").get(stage, UNSTATED)
     for read in stated:
         if read not in INPUTS:
             raise ValueError(plugins.unknown(f"READS of model {name}: input of stage {stage}", str(read), INPUTS))
