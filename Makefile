@@ -24,8 +24,10 @@ demo: install
 	snakemake --cores all
 	python benchmarks/alive.py results
 
+# the longest files first, one on each core
+LONG = tests/test_workflow.py tests/test_segment_workflow.py
 test: install-dev
-	pytest --numprocesses 2 --dist loadscope
+	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(LONG) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
 check: install-dev
 	ruff check .
