@@ -258,7 +258,8 @@ def test_a_published_file_says_which_network_it_is(kind: str, scale: int | None,
     import_weights(tmp_path / "any_name.pt", stage="affinity", scale=scale, out=out)
     card = checkpoint.load_card(out)
     depth, side, _ = affinity.WINDOWS[kind]
-    wanted = {"model": "affinity", "preset": kind, "stage": "affinity", "scale": 1, "sections": depth, "window": side}
+    wanted = {"model": "affinity", "preset": kind, "stage": "affinity", "scale": 1, "sections": 1, "depth": depth}
+    wanted |= {"window": side}
     assert {key: card[key] for key in wanted} == wanted
     assert card["halo"] == list(filled(NARROW[kind]).geometry.halo)
     assert card["options"] == {**asdict(NARROW[kind]), "widths": list(NARROW[kind].widths)}

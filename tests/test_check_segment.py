@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from emsr.commands.check import check_config
 from emsr.config import parse
+from emsr.models import checkpoint
+from emsr.models.affinity import Options, build
 from test_segment_workflow import config, write
 
 
@@ -58,6 +61,48 @@ def test_it_is_refused_in_one_line(project: Path, where: str, value: Any, messag
     with pytest.raises(ValueError, match=message) as caught:
         check_config(parse(changed(where, value)))
     assert "\n" not in str(caught.value)
+
+
+def with_file(folder: Path, model: str = "affinity", tensors: int = 0, **card: Any) -> dict[str, Any]:
+    """A config whose hr is segmented by weights in a file; ``tensors`` of them are left out."""
+    options = Options("superhuman", (2, 2, 3), 0.1)
+    state = build(options).state_dict()
+    stated = {"model": model, "options": asdict(options), "scale": 1, "sections": 1, "stage": "affinity"}
+    kept = dict(list(state.items())[tensors:])
+    checkpoint.save(folder / "w.safetensors", kept, {**stated, "depth": 4, "window": 32, **card})
+    values = changed(f"{HR}.weights", {"path": "w.safetensors"})
+    values["volumes"]["cube"]["segmentations"]["hr"]["threshold"] = 0.5
+    return values
+
+
+def test_a_file_of_affinities_that_fits_passes(project: Path) -> None:
+    check_config(parse(with_file(project)))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (
+            {"model": "bicubic", "stage": "untrained"},
+            "w.safetensors of volume cube, segmentation hr, give sr, affinity",
+        ),
+        ({"stage": "fusion"}, "are of stage fusion; the whole network is affinity"),
+        ({"tensors": 2}, "w.safetensors does not fit the network: missing"),
+        ({"window": 31}, "w.safetensors of volume cube, segmentation hr,: .* 31 voxels along y"),
+        ({"window": None}, "states no window: set segment.depth and segment.window"),
+        ({"depth": 1}, "segment.depth_overlap 1 leaves no step for a window of 1"),
+        ({"options": {"colour": 1}}, "card of w.safetensors: .*colour"),
+    ],
+)
+def test_a_file_of_affinities_is_opened_before_anything_is_written(
+    project: Path, how: dict[str, Any], message: str
+) -> None:
+    values = with_file(project, **how)
+    before = sorted(Path().iterdir())
+    with pytest.raises(ValueError, match=message) as caught:
+        check_config(parse(values))
+    assert "\n" not in str(caught.value)
+    assert sorted(Path().iterdir()) == before
 
 
 def test_what_fits_passes(project: Path) -> None:

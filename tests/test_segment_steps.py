@@ -107,6 +107,19 @@ def test_a_spoilt_shard_is_noticed(reference: tuple[Path, Path, Chain, np.ndarra
         )
 
 
+def test_results_may_lie_behind_a_link_and_weights_elsewhere(
+    reference: tuple[Path, Path, Chain, np.ndarray], tmp_path: Path
+) -> None:
+    """A relative path that was right as the folder was named is wrong from where the folder is."""
+    _, _, _, segments = reference
+    real = tmp_path / "a" / "deep" / "place" / "volume"
+    real.mkdir(parents=True)
+    (tmp_path / "volume").symlink_to(real)
+    (tmp_path / "weights").mkdir()
+    card = image(tmp_path / "volume", tissue_like(SHAPE))
+    assert np.array_equal(Chain(tmp_path / "volume").all(card, weights(tmp_path / "weights")), segments)
+
+
 def test_a_damaged_section_is_predicted_from_its_good_neighbour(tmp_path: Path) -> None:
     voxels = tissue_like(SHAPE)
     voxels[4] = 0

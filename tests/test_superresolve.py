@@ -527,6 +527,7 @@ def swapped_weights(made: SrProject) -> None:
         (changed_settings(shard=[4, 64]), "is not three integers"),
         (changed_card(stage="indexer"), "holds weights of stage indexer: super-resolution needs those of fusion"),
         (changed_card(model="nothing"), "models? name 'nothing' is unknown"),
+        (changed_card(model="affinity"), "holds weights of affinity, which super-resolves nothing"),
         (changed_lr(degradation={"scale": 8}), "holds weights of scale 4, .*lr.json is coarser by 8"),
         (changed_lr(dtype="uint16"), "holds uint16, the weights of .* see uint8"),
         (swapped_weights, "has sha256 .*, its card says"),

@@ -16,7 +16,7 @@ from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation,
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
 GAP = 2  # sections that must lie between training, validation and test
-__all__ = ["Config", "Data", "Range", "Source", "Superresolve", "Training", "Volume", "WeightsFile", "parse"]
+__all__ = ["Config", "Data", "Range", "Segment", "Source", "Superresolve", "Training", "Volume", "WeightsFile", "parse"]
 
 
 class Config(Part):

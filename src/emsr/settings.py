@@ -120,6 +120,7 @@ class Settings:
             for name, part in config.volumes.items()
             for segmentation in part.segmentations or ()
         ]
+        sr += [path for name in config.volumes if (path := self.segmentation_scores(name))]
         return list(dict.fromkeys([*images, *cards, *sr, self.report_path]))
 
     # slices

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from emsr import plugins
-from emsr.config import Config, Range, Source, Superresolve, Volume, WeightsFile, parse
+from emsr.config import Config, Range, Segment, Source, Superresolve, Volume, WeightsFile, parse
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
 
@@ -60,6 +62,9 @@ def check_config(config: Config) -> None:
     for name, volume in config.volumes.items():
         if isinstance(volume.weights, WeightsFile):
             _check_weights(name, volume.weights, config.superresolve)
+        for segmentation, part in (volume.segmentations or {}).items():
+            if isinstance(part.weights, WeightsFile):
+                _check_affinities(f"{name}, segmentation {segmentation},", part.weights, config.segment)
     for name, training in config.trainings.items():
         check_training(name, training, config.windows(name))
 
@@ -146,23 +151,55 @@ def _admit(source: Source, image: str, volume: Volume) -> Admitted:
 
 
 def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
-    """The weights are whole, those of a last stage, take the window and fit the network that their card describes."""
-    from emsr.commands.check_training import check_state, said_of, untrained
-    from emsr.models.checkpoint import load_card, load_state
+    """The weights super-resolve, take the window, are whole and fit the network that their card describes."""
+    from emsr.commands.check_training import said_of
     from emsr.plan import check_window
 
     path = Path(weights.path)
-    card = load_card(path)
-    with said_of(f"card of {path}"):
-        last = list(plugins.literal(plugins.file_of("models", card["model"]), "NEEDS"))[-1]  # type: ignore[call-overload]
-    if card["stage"] != last:
-        raise ValueError(f"weights {path} of volume {name} are of stage {card['stage']}; the whole network is {last}")
+    card = _card_of(name, path, "sr")
     window = how.window or card.get("window")
     if window is None:
         raise ValueError(f"card of {path} states no window; set superresolve.window, in lr pixels")
     with said_of(f"weights {path} of volume {name}"):
         check_window(window, how.overlap, card)
+    _check_tensors(path, card)
+
+
+def _check_affinities(name: str, weights: WeightsFile, how: Segment) -> None:
+    """The weights predict affinities, take the window, are whole and fit the network that their card describes."""
+    from emsr.commands.check_training import said_of
+    from emsr.inference.affinities import output_window
+
+    path = Path(weights.path)
+    card = _card_of(name, path, "affinity")
+    network: Any = _check_tensors(path, card)
+    with said_of(f"weights {path} of volume {name}"):
+        output_window(how.model_dump(), card, network.geometry)
+
+
+def _card_of(name: str, path: Path, output: str) -> dict[str, Any]:
+    """The card of a file of weights, which are those of a last stage and give `output` ("sr" or "affinity")."""
+    from emsr.commands.check_training import said_of
+    from emsr.models.checkpoint import load_card
+
+    card = load_card(path)
+    with said_of(f"card of {path}"):
+        file = plugins.file_of("models", card["model"])
+        last = list(plugins.literal(file, "NEEDS"))[-1]  # type: ignore[call-overload]
+    if card["stage"] != last:
+        raise ValueError(f"weights {path} of volume {name} are of stage {card['stage']}; the whole network is {last}")
+    if (given := plugins.output(file)) != output:
+        raise ValueError(f"weights {path} of volume {name} give {given}, {output} is needed; name others")
+    return card
+
+
+def _check_tensors(path: Path, card: Mapping[str, Any]) -> nn.Module:
+    """The network of a card, untrained, which the tensors beside it fit."""
+    from emsr.commands.check_training import check_state, said_of, untrained
+    from emsr.models.checkpoint import load_state
+
     state = load_state(path, card)
     with said_of(f"card of {path}"):
         network = untrained(card)
     check_state(network, state, path)
+    return network

@@ -33,10 +33,10 @@ def input_window(settings: Json, card: Json) -> Triple:
     return int(depth), int(side), int(side)
 
 
-def make_plan(settings: Json, card: Json, image: Json, geometry: Any) -> Plan:
-    """The plan for an image card and weights whose network states `geometry`; ValueError for what it cannot take.
+def output_window(settings: Json, card: Json, geometry: Any) -> tuple[Triple, int, int]:
+    """(z, y, x) of what the network makes of its window, and what windows share along y and x, and along z.
 
-    Windows of a network with a halo (valid convolutions) lie side by side, others overlap as the settings say.
+    Raises ValueError for windows that the network does not take and for overlaps that leave no step.
     """
     window = geometry.output(input_window(settings, card))
     padded = not any(geometry.halo)
@@ -44,6 +44,15 @@ def make_plan(settings: Json, card: Json, image: Json, geometry: Any) -> Plan:
     for name, shared, side in (("overlap", overlap, window[1]), ("depth_overlap", depth_overlap, window[0])):
         if not 0 <= shared < side:
             raise ValueError(f"segment.{name} {shared} leaves no step for a window of {side}: use 0 to {side - 1}")
+    return window, overlap, depth_overlap
+
+
+def make_plan(settings: Json, card: Json, image: Json, geometry: Any) -> Plan:
+    """The plan for an image card and weights whose network states `geometry`; ValueError for what it cannot take.
+
+    Windows of a network with a halo (valid convolutions) lie side by side, others overlap as the settings say.
+    """
+    window, overlap, depth_overlap = output_window(settings, card, geometry)
     shape = triple(image["shape"])
     return Plan(
         lr_shape=shape,

@@ -26,7 +26,10 @@ SAYS_WHAT_IT_COMPUTES = (
 
 def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) -> None:
     """Raise ValueError for weights of an early stage, of another scale or for other voxels than the volume's."""
-    needs = plugins.literal(plugins.file_of("models", card["model"]), "NEEDS")
+    file = plugins.file_of("models", card["model"])
+    if plugins.output(file) != "sr":
+        raise ValueError(f"{card_path} holds weights of {card['model']}, which super-resolves nothing: name others")
+    needs = plugins.literal(file, "NEEDS")
     assert isinstance(needs, dict)
     last = list(needs)[-1]
     if card["stage"] != last:

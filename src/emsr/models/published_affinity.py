@@ -87,7 +87,7 @@ def convert(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor]
 
 
 def _about(kind: str) -> dict[str, Any]:
-    """What a card says; ``sections`` and ``window`` are z and y, x of one call, halo included."""
+    """What a card says; ``depth`` and ``window`` are z and y, x of one call, halo included."""
     depth, side, _ = affinity.WINDOWS[kind]
     about = {"model": "affinity", "preset": kind, "options": asdict(affinity.PRESETS[kind]), "scale": SCALE}
-    return {**about, "sections": depth, "section_step": 1, "window": side, "patch": side}
+    return {**about, "sections": 1, "section_step": 1, "depth": depth, "window": side, "patch": side}

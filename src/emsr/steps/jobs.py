@@ -66,10 +66,20 @@ def write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Recor
     )
 
 
+def relative(path: Path, folder: Path) -> str:
+    """How a document in `folder` names `path`, so that `located` finds it also where a folder above is a link."""
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def located(folder: Path, path: str) -> Path:
+    """What a document in `folder` names as `path`."""
+    return (folder.resolve() / path).resolve()
+
+
 def write_proof(allocate: Path, settings: Mapping[str, Any], marks: list[Path]) -> None:
     """Beside `allocate`: the marks that a whole was proved by, for `plan.proved`."""
-    relative = [os.path.relpath(mark, allocate.parent) for mark in marks]
-    durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": relative})
+    named = [os.path.relpath(mark, allocate.parent) for mark in marks]
+    durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": named})
 
 
 class Stats:
@@ -102,7 +112,7 @@ def _compute(
 
     device, made = choose_device(allocated["device"]), plan.read_plan(allocated)
     records.refuse_mixture(mine, device)
-    card, lr = ((allocate.parent / path).resolve() for path in (allocated["card"], allocated["lr"]["array"]))
+    card, lr = (located(allocate.parent, path) for path in (allocated["card"], allocated["lr"]["array"]))
     allocation.check_unchanged(checkpoint.load_card(card), card, allocated)
     network = _network(card, device, allocated)
     source = open_array(lr, cache_bytes=CACHE_BYTES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,8 +45,8 @@ def allocate_affinities(settings: dict, image: Path, card: Path, out: Path) -> N
     checkpoint.load_state(card, weights)
     name, folder = settle.array_name(settings, weights, made), out.parent
     document = settle.document(settings, weights, seen, made)
-    document["lr"]["array"] = os.path.relpath(array_path(image, seen).resolve(), folder.resolve())
-    document |= {"array": f"{name}.zarr", "records": f"{name}.records", "card": os.path.relpath(card, folder)}
+    document["lr"]["array"] = jobs.relative(array_path(image, seen), folder)
+    document |= {"array": f"{name}.zarr", "records": f"{name}.records", "card": jobs.relative(card, folder)}
     make_array(folder / f"{name}.zarr", document, settings, "uint8")
     durable.write_json(out, document)
 
@@ -118,7 +117,7 @@ def allocate_fragments(settings: dict, affinities: Path, out: Path) -> None:
     )
     document = {
         "schema": 1,
-        "affinities": os.path.relpath(affinities, out.parent),
+        "affinities": jobs.relative(affinities, out.parent),
         "lr": {"sha256": of["image_sha256"], "damaged": of["damaged"], "missing": of["missing"]},
         **{key: of[key] for key in ("shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256")},
         "inputs_sha256": layer_hashes(of, grid),
@@ -173,7 +172,7 @@ def _cutter(
     from emsr.stores.shards import read_box
     from emsr.stores.zarr import open_array, write_box
 
-    path = (allocate.parent / stated["affinities"]).resolve()
+    path = jobs.located(allocate.parent, stated["affinities"])
     of = durable.read_json(path)
     source, target = open_array((path.parent / of["array"]).resolve()), open_array(records.array, write=True)
     grid = BlockGrid(triple(of["shape"]), triple(settings["block"]), triple(settings["halo"]))
@@ -214,7 +213,7 @@ def card_of(out: Path, array: Path, stated: Mapping[str, Any], hashes: Mapping[s
     image = {key: stated["lr"][key] for key in ("damaged", "missing")}
     return {
         "schema": 1,
-        "array": os.path.relpath(array.resolve(), out.parent.resolve()),
+        "array": jobs.relative(array, out.parent),
         **{key: stated[key] for key in space},
         **image,
         "image_sha256": stated["lr"]["sha256"],

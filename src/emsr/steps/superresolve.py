@@ -42,8 +42,8 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path) -> None:
         log.warning("window %d was not seen by validation (%s was): see the seam score", made.window, seen or "none")
     name, folder = allocation.array_name(settings, weights, made), out.parent
     document = allocation.document(settings, weights, image, made)
-    document["lr"]["array"] = os.path.relpath(array_path(lr, image), folder)
-    document |= {"array": f"../{name}.zarr", "records": f"../{name}.records", "card": os.path.relpath(card, folder)}
+    document["lr"]["array"] = jobs.relative(array_path(lr, image), folder)
+    document |= {"array": f"../{name}.zarr", "records": f"../{name}.records", "card": jobs.relative(card, folder)}
     _make_array(folder.parent / f"{name}.zarr", document, triple(settings["chunk"]))
     durable.write_json(out, document)
 
