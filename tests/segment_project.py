@@ -12,7 +12,7 @@ import numpy as np
 from affinity_goldens import NARROW, filled
 from emsr.durable import read_json
 from emsr.models import checkpoint
-from emsr.steps import agglomeration, segment
+from emsr.steps import affinities, agglomeration, fragments, segment
 from emsr.steps.threshold import choose_threshold
 from emsr.stores.card import write_card
 from emsr.stores.zarr import Layout, create, open_array, write_box
@@ -60,20 +60,20 @@ class Chain:
 
     def predict(self, card: Path, weights: Path) -> dict[str, Any]:
         allocate = self.folder / "affinities" / "allocate.json"
-        segment.allocate_affinities(self.affinities, card, weights, allocate)
+        affinities.allocate_affinities(self.affinities, card, weights, allocate)
         marks = [allocate.parent / "jobs" / f"{n + 1}-of-{self.jobs}.json" for n in range(self.jobs)]
         for mark in marks:
-            segment.affinities(self.affinities, allocate, mark.stem, mark, workers=self.workers)
-        segment.prove_affinities(self.affinities, allocate, marks[:1], self.folder / "affinities.json", workers=1)
+            affinities.affinities(self.affinities, allocate, mark.stem, mark, workers=self.workers)
+        affinities.prove_affinities(self.affinities, allocate, marks[:1], self.folder / "affinities.json", workers=1)
         return read_json(self.folder / "affinities.json")
 
     def cut(self) -> dict[str, Any]:
         allocate = self.folder / "fragments" / "allocate.json"
-        segment.allocate_fragments(self.fragments, self.folder / "affinities.json", allocate)
+        fragments.allocate_fragments(self.fragments, self.folder / "affinities.json", allocate)
         marks = [allocate.parent / "jobs" / f"{n + 1}-of-{self.jobs}.json" for n in range(self.jobs)]
         for mark in marks:
-            segment.fragments(self.fragments, allocate, mark.stem, mark, workers=self.workers)
-        segment.prove_fragments(self.fragments, allocate, marks[:1], self.folder / "fragments.json", workers=1)
+            fragments.fragments(self.fragments, allocate, mark.stem, mark, workers=self.workers)
+        fragments.prove_fragments(self.fragments, allocate, marks[:1], self.folder / "fragments.json", workers=1)
         return read_json(self.folder / "fragments.json")
 
     def merge(self, threshold: float = 0.5) -> np.ndarray:
@@ -85,7 +85,7 @@ class Chain:
     def segments(self, threshold: float) -> np.ndarray:
         self.choose({"threshold": threshold})
         merged, chosen = self.folder / "agglomeration.json", self.folder / "threshold.json"
-        agglomeration.segment({"chunk": CHUNK}, merged, chosen, self.folder / "segments.json", workers=self.workers)
+        segment.segment({"chunk": CHUNK}, merged, chosen, self.folder / "segments.json", workers=self.workers)
         return self.voxels("segments.json")
 
     def choose(self, settings: dict[str, Any]) -> dict[str, Any]:

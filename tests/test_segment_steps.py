@@ -11,7 +11,8 @@ import pytest
 from emsr.durable import read_json
 from emsr.segmentation.fragments import BlockGrid, fragments_in
 from emsr.segmentation.whole import waterz_whole
-from emsr.steps import segment
+from emsr.steps import affinities as predicting
+from emsr.steps import fragments as cutting
 from emsr.stores.card import read_card
 from emsr.stores.zarr import open_array
 from segment_project import SHAPE, Chain, image, weights
@@ -80,14 +81,14 @@ def test_finished_shards_are_left_alone_and_lost_ones_made_again(
     card, weight, _, segments = reference
     chain = Chain(tmp_path)
     chain.all(card, weight)
-    for stage in ("affinities", "fragments"):
+    for stage, run in (("affinities", predicting.affinities), ("fragments", cutting.fragments)):
         records = sorted((tmp_path / stage).glob("*.records/*.json"))
         records[2].unlink()
         settings = chain.affinities if stage == "affinities" else chain.fragments
         computed = []
         for job in ("1-of-2", "2-of-2"):
             mark = tmp_path / stage / "jobs" / f"{job}.json"
-            getattr(segment, stage)(settings, tmp_path / stage / "allocate.json", job, mark, workers=1)
+            run(settings, tmp_path / stage / "allocate.json", job, mark, workers=1)
             computed += read_json(mark.with_suffix(".stats.json"))["computed"]
         assert computed == [records[2].stem]
     assert np.array_equal(chain.merge(), segments)
@@ -102,7 +103,7 @@ def test_a_spoilt_shard_is_noticed(reference: tuple[Path, Path, Chain, np.ndarra
     opened[:, 0:3, 0:32, 0:32].write(np.zeros((3, 3, 32, 32), np.uint8)).result()
     mark = tmp_path / "affinities" / "jobs" / "1-of-2.json"
     with pytest.raises(ValueError, match=r"shard 0_0_0 .*does not hold the voxels of its record"):
-        segment.prove_affinities(
+        predicting.prove_affinities(
             chain.affinities, mark.parents[1] / "allocate.json", [mark], tmp_path / "affinities.json", workers=1
         )
 

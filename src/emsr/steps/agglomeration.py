@@ -1,4 +1,4 @@
-"""Rules agglomerate and segment of segment.smk: one region graph, one history of merges, segments at a threshold."""
+"""Rule agglomerate of segment.smk: one region graph, one history of merges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from emsr.segmentation.streamed import Source
 
 AGGLOMERATE_RESULT = 1
-SEGMENT_RESULT = 1
 
 ROWS_IN_MEMORY = 20_000_000  # edges of 32 bytes; a larger graph is agglomerated in rounds over files
 PIECE = 500_000  # edges that are read at a time from each shard's graph
@@ -186,46 +185,3 @@ class _Kept:
 
         for number in range(self.count):
             yield np.load(self.folder / f"{number}.npy")
-
-
-def segment(settings: dict, agglomeration: Path, threshold: Path, out: Path, *, workers: int) -> None:
-    """Segments at a threshold: a lookup table of the history, and the relabelling of each shard of fragments.
-
-    `settings`: chunk. `threshold` is what `choose_threshold` wrote: 1 - mean affinity below which fragments are merged.
-    `out` is the image card of the segments, uint64, numbered from 1 by first voxel in raster order; 0 is background.
-    Another threshold needs nothing but this step.
-    """
-    from emsr.segmentation.lookup import lookup, relabelled
-    from emsr.steps.segment_history import open_merged, read_threshold
-    from emsr.stores.ome import Layout, level_count
-    from emsr.stores.pyramid import pyramid
-    from emsr.stores.sections import section_sha256
-    from emsr.stores.shards import each, keep_or_write, read_box, shard_boxes
-    from emsr.stores.zarr import open_array, recreate
-
-    merged = open_merged(agglomeration)
-    of, (value, chosen_by) = merged.document, read_threshold(threshold)
-    table = lookup(merged.history, merged.first, value)
-    sides = triple(of["shape"]), "uint64", triple(of["shard"]), triple(settings["chunk"])
-    space = tuple(of["voxel_size_nm"]), tuple(of["translation_nm"])
-    path = out.with_suffix(".zarr")
-    recreate(path, Layout(*sides, *space, levels=level_count(of["shape"])))
-    array = open_array(path, write=True)
-
-    def make(box: Box) -> None:
-        keep_or_write(array, box, relabelled(read_box(merged.fragments, box), table))
-
-    each(make, shard_boxes(array), workers, "segments")
-    pyramid(path, workers)
-    hashes, count = section_sha256(path, workers), int(table["segment"].max(initial=0))
-    at = {"threshold": value, "threshold_source": chosen_by}
-    _write_card(out, of, {**at, "section_sha256": hashes, "segments": count})
-
-
-def _write_card(out: Path, of: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    from emsr.stores.card import write_card
-
-    keys = ("shape", "voxel_size_nm", "translation_nm", "damaged", "missing")
-    fixed = {"array": out.with_suffix(".zarr").name, "dtype": "uint64", "degradation": None, "hr_shape": None}
-    source = {"format": "agglomeration", "sha256": of["sha256"], "image_sha256": of["image_sha256"]}
-    write_card(out, {**fixed, **{key: of[key] for key in keys}, "source": source, "method": of["method"], **found})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import durable, plan
-from emsr.geometry import Triple
+from emsr.geometry import Triple, triple
 
 if TYPE_CHECKING:
     from emsr.inference.records import Records
@@ -33,6 +33,17 @@ def allocated(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     if stated["settings_sha256"] != plan.settings_sha256(wanted):
         raise ValueError(f"{path} was made with settings {stated['settings']}, not {wanted}: run allocate again")
     return stated
+
+
+def make_array(path: Path, document: Mapping[str, Any], settings: Mapping[str, Any], dtype: str) -> None:
+    """The array that a document of `allocate…` states, without voxels; one level."""
+    from emsr.stores.ome import Layout
+    from emsr.stores.zarr import recreate
+
+    size, corner = tuple(document["voxel_size_nm"]), tuple(document["translation_nm"])
+    channels = document.get("channels", 0)
+    sides = triple(document["shape"]), dtype, triple(document["shard"]), triple(settings["chunk"])
+    recreate(path, Layout(*sides, size, corner, channels=channels))
 
 
 def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int) -> None:

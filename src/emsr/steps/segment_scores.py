@@ -1,4 +1,4 @@
-"""Rule score_segments of score.smk: splits, merges and membrane of every segmentation, and where they go wrong."""
+"""Rule score_segments of segment.smk: splits, merges and membrane of every segmentation, and where they go wrong."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""What prove_affinities and prove_fragments share: a proof that every shard of an array is there and whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emsr import durable, plan
+from emsr.steps import jobs
+
+
+def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers: int) -> None:
+    """Check all shards against their records, then write the card `out` and `proof.json` beside `allocate`."""
+    from emsr.inference import proof
+    from emsr.inference.records import Records
+
+    marks = plan.all_marks(marks)
+    stated, found = jobs.allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
+    records = Records(allocate, stated, proof.one_settings(found, stated))
+    shards = proof.whole(records, found)
+    check_shards(records, shards, workers)
+    hashes = {plan.shard_name(index): record["sha256"] for index, record in shards.items()}
+    durable.write_json(out, card_of(out, records.array, stated, hashes))
+    jobs.write_proof(allocate, settings, marks)
+
+
+def check_shards(records: Any, shards: Mapping[Any, Mapping[str, Any]], workers: int) -> None:
+    """Raise ValueError for the first shard whose voxels are not those of its record."""
+    from emsr.stores.shards import each, read_box
+    from emsr.stores.zarr import open_array
+
+    array, of_box = open_array(records.array), {records.grid.box(index): index for index in shards}
+
+    def same(box: Any) -> bool:
+        voxels = read_box(array, box)
+        return bool(hashlib.sha256(voxels.tobytes()).hexdigest() == shards[of_box[box]]["sha256"])
+
+    for box, holds in zip(of_box, each(same, list(of_box), workers, "checking shards"), strict=True):
+        if not holds:
+            name, path = plan.shard_name(of_box[box]), records.path(of_box[box])
+            raise ValueError(
+                f"shard {name} of {records.array.name} does not hold the voxels of its record: remove {path} and the "
+                "marks beside it, and run again"
+            )
+
+
+def card_of(out: Path, array: Path, stated: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What is known of a proved array: where it lies, its space, the hash of each shard and one of them all."""
+    space = ("shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256", "settings_sha256")
+    image = {key: stated["lr"][key] for key in ("damaged", "missing")}
+    return {
+        "schema": 1,
+        "array": jobs.relative(array, out.parent),
+        **{key: stated[key] for key in space},
+        **image,
+        "image_sha256": stated["lr"]["sha256"],
+        "shards": dict(hashes),
+        "sha256": plan.settings_sha256(dict(hashes)),
+    }
