@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,8 @@ NO_SHARE = [
     (rivals([0.5, 0.6], [0.7, 0.7], 0.5), 2, r"hr \(0.5\) is not better than bicubic \(0.55\)", "no gap to close"),
     (rivals([0.5, 0.6], [0.7, 0.7], math.inf), 2, "the figure of hr is inf", "PSNR of equal images"),
     (Rivals(fixed(0.5), lambda times: None, fixed(1.0), True), 2, "the figure of sr is undefined", "no voxel counted"),
+    (Rivals(fixed(0.5), fixed(0.5), fixed(0.4), True, "own"), 2, r"not better than own \(0.5\)", "not of bicubic"),
+    (Rivals(lambda times: None, fixed(0.5), fixed(1.0), True, "own"), 2, "the figure of own is undefined", "nor here"),
 ]
 
 
@@ -134,11 +137,11 @@ def test_no_share_has_a_reason(of: Rivals, count: int, words: str, reason: str) 
 
 def test_a_gap_that_is_not_sure_has_no_interval() -> None:
     """hr is better on the whole, but not where the second sub-volume is drawn twice: a quarter of the resamples."""
-    result = share_of_gap(rivals([0.2, 0.9], [0.5, 0.8], hr=0.8), 2, rng())
+    result = share_of_gap(replace(rivals([0.2, 0.9], [0.5, 0.8], hr=0.8), name="own"), 2, rng())
     assert result.share is not None
     assert (result.low, result.high) == (None, None)
     assert result.undefined == pytest.approx(0.25, abs=0.05)
-    assert "of the resamples hr is not better" in str(result.reason)
+    assert "of the resamples hr is not better than own" in str(result.reason)
 
 
 def test_one_sub_volume_has_a_share_and_no_interval() -> None:

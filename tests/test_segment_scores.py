@@ -141,12 +141,15 @@ def test_worth_is_the_share_of_the_gap_and_its_interval_contains_it(scored: Scor
 def test_a_rival_trained_on_the_upsampled_image_is_compared_too(tmp_path: Path) -> None:
     scored = Scored(tmp_path)
     scored.segments["own"], scored.near["own"] = scored.segments["sr"], scored.near["sr"]
+    scored.segments["best"], scored.near["best"] = scored.truth, scored.near["sr"]
     scored.write_all().write("own", kind="bicubic")
+    scored.write("best", kind="bicubic")
     found = scored.score()
-    assert found["worth_against"].keys() == {"own"}
+    assert found["worth_against"].keys() == {"own", "best"}
     assert {metric: one["share"] for metric, one in found["worth_against"]["own"].items()} == dict.fromkeys(
         ("voi", "arand", "membrane_best_f1"), 0.0
     )
+    assert "is not better than best (" in found["worth_against"]["best"]["voi"]["reason"], "the rival, not bicubic"
 
 
 def test_perfect_segments_are_without_fault(tmp_path: Path) -> None:

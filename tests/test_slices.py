@@ -98,7 +98,7 @@ def test_what_a_stage_reads_is_of_a_known_name(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ValueError, match=r"READS of model ownmodels.mine: input of stage untrained 'h' is unknown"):
         chosen.train("tissue", "untrained")
     chosen = settings(model={**own, "name": "ownmodels.free"}, stages={"untrained": {}})
-    assert chosen.train_inputs("tissue", "untrained") == [HR, LR], "a model that does not say reads all"
+    assert chosen.train_inputs("tissue", "untrained") == [HR, LR], "a model that does not say reads all but labels"
 
 
 @pytest.mark.parametrize("model", plugins.names("models"))

@@ -75,7 +75,7 @@ def of_stage(training: Training, stage: str) -> dict[str, Any]:
 
 
 def reads(training: Training, stage: str) -> tuple[str, ...]:
-    """Those of INPUTS that ``stage`` reads: all, unless READS in the model's file says which."""
+    """Those of INPUTS that ``stage`` reads: all but labels, unless READS in the model's file says which."""
     name = training.model.name
     stated = _stated(name, "READS").get(stage, UNSTATED)
     for read in stated:

@@ -25,22 +25,27 @@ Figure = Callable[[np.ndarray], float | None]
 """A metric of a resample, given how often it takes each sub-volume, int64 (sub-volumes,); None where undefined."""
 
 STATED: dict[str, object] = {
-    "share": "(sr - bicubic) / (hr - bicubic): 0 is as bicubic, 1 as hr, below 0 worse than bicubic",
-    "interval": "percentile bootstrap over sub-volumes, the same resamples for bicubic, sr and hr",
-    "undefined": "None where hr is not better than bicubic, and no interval where that is so in more resamples than an "
-    "interval leaves out at one end",
+    "share": "(sr - rival) / (hr - rival): 0 is as the rival, 1 as hr, below 0 worse than the rival, which is bicubic "
+    "or the segmentation that worth_against names; its figure stands under bicubic",
+    "interval": "percentile bootstrap over sub-volumes, the same resamples for the rival, sr and hr",
+    "undefined": "None where hr is not better than the rival, and no interval where that is so in more resamples than "
+    "an interval leaves out at one end",
 }
 """What the shares are, in words that go beside them."""
 
 
 @dataclass(frozen=True)
 class Rivals:
-    """The figures of one metric for the three images; ``higher_is_better`` says which way is up."""
+    """The figures of one metric for the three images; ``higher_is_better`` says which way is up.
 
-    bicubic: Figure
+    ``name`` is that of the rival, bicubic or another segmentation that the gap is measured from, in reasons.
+    """
+
+    rival: Figure
     sr: Figure
     hr: Figure
     higher_is_better: bool
+    name: str = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -123,24 +128,22 @@ def share_of_gap(rivals: Rivals, sub_volumes: int, generator: np.random.Generato
     undefined = 1 - len(defined) / len(shares)
     tail = (1 - draws.confidence) / 2
     if undefined > tail:
-        return Share(share, None, None, undefined, _too_often(undefined))
+        return Share(share, None, None, undefined, _too_often(rivals.name, undefined))
     low, high = np.quantile(defined, [tail, 1 - tail])
     return Share(share, float(low), float(high), undefined)
 
 
 def _share(rivals: Rivals, times: np.ndarray) -> float | None:
-    return closed(rivals.bicubic(times), rivals.sr(times), rivals.hr(times), rivals.higher_is_better)
+    return closed(rivals.rival(times), rivals.sr(times), rivals.hr(times), rivals.higher_is_better)
 
 
-def _too_often(undefined: float) -> str:
-    return f"in {undefined:.1%} of the resamples hr is not better than bicubic or a figure is undefined"
+def _too_often(rival: str, undefined: float) -> str:
+    return f"in {undefined:.1%} of the resamples hr is not better than {rival} or a figure is undefined"
 
 
 def _why_not(rivals: Rivals, times: np.ndarray) -> str:
-    figures = {
-        name: figure(times) for name, figure in (("bicubic", rivals.bicubic), ("sr", rivals.sr), ("hr", rivals.hr))
-    }
-    for name, value in figures.items():
+    rival, sr, hr = (figure(times) for figure in (rivals.rival, rivals.sr, rivals.hr))
+    for name, value in ((rivals.name, rival), ("sr", sr), ("hr", hr)):
         if value is None or not np.isfinite(value):
             return f"the figure of {name} is {'undefined' if value is None else value}"
-    return f"hr ({figures['hr']:.4g}) is not better than bicubic ({figures['bicubic']:.4g}): there is no gap to close"
+    return f"hr ({hr:.4g}) is not better than {rivals.name} ({rival:.4g}): there is no gap to close"

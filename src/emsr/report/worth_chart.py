@@ -66,7 +66,7 @@ class Line:
     @property
     def reason(self) -> str:
         """Why there is no share or no interval, or nothing."""
-        return (self.found["reason"] or "").replace("bicubic", self.rival)
+        return self.found["reason"] or ""
 
     @property
     def figures(self) -> tuple[str, str, str]:

@@ -42,7 +42,7 @@ def ssim(scores: Json, settings: Json) -> dict[str, Any] | None:
     draws, generator = Draws(**settings["draws"]), np.random.default_rng(settings["seed"])
     share = share_of_gap(rivals, len(rows), generator, draws)
     once = np.ones(len(rows), np.int64)
-    figures = {"bicubic": rivals.bicubic(once), "sr": rivals.sr(once), "hr": 1.0}
+    figures = {"bicubic": rivals.rival(once), "sr": rivals.sr(once), "hr": 1.0}
     return {**asdict(share), **figures, "higher_is_better": True, "sub_volumes": len(rows)}
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from emsr.metrics.membrane import MembraneTally
     from emsr.steps.segment_tallies import Counts, Scene
 
-SCORE_SEGMENTS_RESULT = 1
+SCORE_SEGMENTS_RESULT = 2
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Figures of segmentations from their counts, and the share of the gap between bicubic and hr that sr closes."""
+"""Figures of segmentations from their counts, and the share of the gap between a rival and hr that sr closes."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ def f1(tally: MembraneTally, level: int | None = None) -> float | None:
 
 
 def worth(
-    counts: Sequence[Counts], bicubic: str, levels: Mapping[str, int | None] | None, seed: int
+    counts: Sequence[Counts], rival: str, levels: Mapping[str, int | None] | None, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """For each metric the share of the gap between ``bicubic`` (a rival's name) and "hr" that "sr" closes.
+    """For each metric the share of the gap between the segmentation ``rival`` and "hr" that "sr" closes.
 
     ``counts`` are those of all sub-volumes; ``levels`` the levels of membrane that validation chose for each rival, or
     None. Every metric is resampled with the same sub-volumes. A share that is undefined is None, with its reason.
     """
     tables = [{name: table.without(IGNORED) for name, table in part.tables.items()} for part in counts]
-    tables = [part for part in tables if part[bicubic].total]
-    tallies = [part.membranes for part in counts if part.membranes[bicubic].predicted.sum()]
-    names = (bicubic, *IMAGES[1:])
+    tables = [part for part in tables if part[rival].total]
+    tallies = [part.membranes for part in counts if part.membranes[rival].predicted.sum()]
+    names = (rival, *IMAGES[1:])
 
     def of_tables(metric: Callable[[Contingency], float | None]) -> dict[str, Any]:
         figures = [_of_tables([part[name] for part in tables], metric) for name in names] if tables else []
-        return _share(figures, len(tables), False, seed)
+        return _share(rival, figures, len(tables), False, seed)
 
     def of_tallies(metric: Callable[[str, MembraneTally], float | None]) -> dict[str, Any]:
         figures = [_of_tallies([part[name] for part in tallies], name, metric) for name in names] if tallies else []
-        return _share(figures, len(tallies), True, seed)
+        return _share(rival, figures, len(tallies), True, seed)
 
     found = {"voi": of_tables(voi), "arand": of_tables(arand)}
     found["membrane_best_f1"] = of_tallies(lambda name, tally: f1(tally))
@@ -81,14 +81,16 @@ def _of_tallies(
     return lambda times: metric(name, MembraneTally(*np.tensordot(times, parts, 1)))
 
 
-def _share(figures: Sequence[Figure], sub_volumes: int, higher_is_better: bool, seed: int) -> dict[str, Any]:
-    """The share with its interval and the figures of the three; JSON."""
+def _share(
+    rival: str, figures: Sequence[Figure], sub_volumes: int, higher_is_better: bool, seed: int
+) -> dict[str, Any]:
+    """The share with its interval and the figures of the three, that of the rival as "bicubic"; JSON."""
     stated = {"higher_is_better": higher_is_better, "sub_volumes": sub_volumes}
     if not figures:
         nothing = dict.fromkeys(("share", "low", "high", *IMAGES))
         return {**nothing, "undefined": 1.0, "reason": "no sub-volume has a labelled voxel that is counted", **stated}
-    bicubic, sr, hr = figures
-    rivals = Rivals(bicubic, sr, hr, higher_is_better)
+    first, sr, hr = figures
+    rivals = Rivals(first, sr, hr, higher_is_better, rival)
     share = share_of_gap(rivals, sub_volumes, np.random.default_rng(seed), DRAWS)
     once = np.ones(sub_volumes, np.int64)
     return {**asdict(share), **{name: figure(once) for name, figure in zip(IMAGES, figures, strict=True)}, **stated}
