@@ -53,13 +53,14 @@ def check_training(name: str, training: Training, windows: Collection[int]) -> N
 
 
 def _check_geometry(training: Training, network: Any, recipe: Mapping[str, Stage]) -> None:
-    """Patches and windows of an affinity network, `depth` sections of so many voxels, are ones that it can take."""
+    """Windows of an affinity model, and patches if it is trained, are of a depth and sides that it can take."""
     from emsr.models.stage import overridden
 
     for stage, overrides in training.stages.items():
         if "use" not in overrides:
             what = overridden(recipe[stage], overrides)
-            for name, side in (("patch", what.patch), ("window", training.window)):
+            sides = {"patch": what.patch} if what.objective != "none" else {}
+            for name, side in {**sides, "window": training.window}.items():
                 with said_of(f"stage {stage}: depth {what.depth} and {name} {side}"):
                     network.geometry.output((what.depth, side, side))
             if path := (training.init_from or {}).get(stage):

@@ -58,8 +58,8 @@ class Stage:
     displacement: float = 0.0  # largest, lr pixels
     rotation: float = 0.0  # flow, affinity: largest, degrees
     contrast: float = 0.0  # flow, affinity: largest relative change
+    depth: int = 0  # affinities: sections of a training sample, and of a window at inference
     # affinity: patches with labels
-    depth: int = 0  # sections of a training sample
     border: int = 0  # pixels of each object that become background where another is as near; published 1
     affinity_error: Literal["cross_entropy", "squared"] = "cross_entropy"
     balance_limit: float = 0.0  # largest weight of the rarer class of a patch; 0 = all affinities weigh alike

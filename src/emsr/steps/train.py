@@ -150,7 +150,7 @@ class Job:
             "preset": settings["model"]["preset"],
             "options": asdict(self.options),
             "patch": self.stage.patch,
-            **({"depth": self.stage.depth} if self.labelled else {}),
+            **({"depth": self.stage.depth} if self.stage.depth else {}),
             "intensity": {"dtype": "uint8", "range": [0, 255]},
         }
 
