@@ -192,7 +192,7 @@ rule agglomerate:
         ),
     shell:
         "emsr agglomerate {params.settings:q} {input.fragments:q} {output:q}"
-        " --workers {threads} --log {log:q}"
+        " --workers {threads} --memory-mb {resources.mem_mb} --log {log:q}"
 
 
 rule choose_threshold:

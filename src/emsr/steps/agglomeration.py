@@ -4,50 +4,45 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emsr import durable, plan
 from emsr.geometry import Box, ShardGrid, triple
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from emsr.segmentation.history import History
-    from emsr.segmentation.streamed import Source
-
 AGGLOMERATE_RESULT = 1
-
-ROWS_IN_MEMORY = 20_000_000  # edges of 32 bytes; a larger graph is agglomerated in rounds over files
-PIECE = 500_000  # edges that are read at a time from each shard's graph
+MEMORY_MB = 7000  # what the rule asks for with two threads
 
 log = logging.getLogger(__name__)
 
 
-def agglomerate(settings: dict, fragments: Path, out: Path, *, workers: int) -> None:
+def agglomerate(settings: dict, fragments: Path, out: Path, *, workers: int, memory_mb: int = MEMORY_MB) -> None:
     """Merge fragments by mean affinity: region graph of each shard, their sum, every merge up to `until`.
 
     `settings`: method ("exact", or "waterz", as published, with 256 bins), until (the largest threshold that can be
     asked for), affinities (path of their card). `fragments` is what `prove_fragments` wrote. Beside `out`, in the
     folder of its name without suffix: `graph/<shard>.npz` (edges u, v, count, sum; first voxel of each fragment), and
     `history.npz` (merges, first voxels). A shard's graph that stands on disk for the same voxels is not made again.
+    `memory_mb` (10^6 bytes) decides whether the graph is agglomerated in memory or over files: the same bytes.
     """
     import numpy as np
 
     from emsr.segmentation.lookup import merged_first_voxels
+    from emsr.steps import graph_files
 
     of, near = durable.read_json(fragments), durable.read_json(Path(settings["affinities"]))
     folder = out.with_suffix("")
     files = _graphs(settings, (fragments, of), near, folder / "graph", workers)
-    first = merged_first_voxels(_part(file, "first") for file in files)
-    history = _history(settings, files, first["fragment"], folder)
-    _save(folder / "history.npz", merges=history.merges, first=first, until=np.array(history.until))
-    edges = sum(len(_part(file, "edges")) for file in files)
+    first = merged_first_voxels(graph_files.part(file, "first") for file in files)
+    method, until = settings["method"], float(settings["until"])
+    history = graph_files.history(method, until, files, first["fragment"], folder / "scratch", memory_mb)
+    graph_files.save(folder / "history.npz", merges=history.merges, first=first, until=np.array(history.until))
+    edges = sum(map(graph_files.edge_count, files))
     counts = {"fragments": len(first), "edges_of_shards": edges, "merges": len(history.merges)}
     log.info("agglomeration: %s", counts)
     keys = ("shape", "shard", "voxel_size_nm", "translation_nm", "damaged", "missing", "image_sha256")
-    fixed = {"history": f"{folder.name}/history.npz", "method": settings["method"], "until": settings["until"]}
+    fixed = {"history": f"{folder.name}/history.npz", "method": method, "until": settings["until"]}
     place = {"fragments": os.path.relpath(fragments, out.parent), "fragments_sha256": of["sha256"]}
     stated = {"schema": 1, **fixed, **place, **{key: of[key] for key in keys}, "counts": counts}
     durable.write_json(out, {**stated, "sha256": _hash_of(folder / "history.npz")})
@@ -62,25 +57,6 @@ def _hash_of(file: Path) -> str:
         return hashlib.sha256(b"".join(tables[name].tobytes() for name in sorted(tables.files))).hexdigest()
 
 
-def _save(file: Path, **tables: np.ndarray) -> None:
-    """Write tables durably, whole or not at all."""
-    import io
-
-    import numpy as np
-
-    stream = io.BytesIO()
-    np.savez(stream, **tables)  # type: ignore[arg-type]
-    durable.write_bytes(file, stream.getvalue())
-
-
-def _part(file: Path, name: str) -> np.ndarray:
-    import numpy as np
-
-    with np.load(file) as tables:
-        found: np.ndarray = tables[name]
-    return found
-
-
 def _graphs(
     settings: Mapping[str, Any],
     fragments: tuple[Path, Mapping[str, Any]],
@@ -93,6 +69,7 @@ def _graphs(
 
     from emsr.segmentation.graph import read_graph
     from emsr.segmentation.lookup import first_voxels
+    from emsr.steps import graph_files
     from emsr.stores.shards import each, read_box
     from emsr.stores.zarr import open_array
 
@@ -104,11 +81,11 @@ def _graphs(
 
     def make(box: Box) -> Path:
         file, inputs = folder / f"{plan.shard_name(of_box[box])}.npz", _inputs(grid, box, of, affinities)
-        if file.is_file() and str(_part(file, "inputs")) == inputs:
+        if file.is_file() and str(graph_files.part(file, "inputs")) == inputs:
             return file
         edges = read_graph(box, lambda part: read_box(ids, part), lambda part: read_box(near, part))
         first = first_voxels(read_box(ids, box), box, grid.shape)
-        _save(file, edges=edges, first=first, inputs=np.array(inputs))
+        graph_files.save(file, edges=edges, first=first, inputs=np.array(inputs))
         return file
 
     return each(make, list(of_box), workers, "region graph")
@@ -121,67 +98,3 @@ def _inputs(grid: ShardGrid, box: Box, fragments: Mapping[str, Any], affinities:
     near = Box(low, triple([number + 1 for number in own])).indices()
     named = [plan.shard_name(index) for index in near]
     return plan.settings_sha256([[fragments["shards"][name], affinities["shards"][name]] for name in named])
-
-
-def _history(settings: Mapping[str, Any], files: list[Path], fragments: np.ndarray, folder: Path) -> History:
-    """Every merge: in memory where the graph fits, else in rounds over files. The same history."""
-    from emsr.segmentation.agglomeration import agglomerate
-    from emsr.segmentation.binned import agglomerate_binned
-    from emsr.segmentation.graph import merge_streams, merged
-    from emsr.segmentation.streamed import agglomerate_streamed
-
-    until = float(settings["until"])
-    if settings["method"] == "waterz":
-        return agglomerate_binned(merged(_part(file, "edges") for file in files), until)
-    if sum(len(_part(file, "edges")) for file in files) <= ROWS_IN_MEMORY:
-        return agglomerate(merged(_part(file, "edges") for file in files), until)
-    return agglomerate_streamed(
-        lambda: merge_streams([_pieces(file) for file in files]), fragments, until, Files(folder / "scratch")
-    )
-
-
-def _pieces(file: Path) -> Iterator[np.ndarray]:
-    """A shard's graph, in pieces."""
-    edges = _part(file, "edges")
-    for row in range(0, len(edges), PIECE):
-        yield edges[row : row + PIECE]
-
-
-class Files:
-    """Scratch of `agglomerate_streamed`: tables of edges as files, removed when they are let go."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.number = folder, 0
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def keep(self, pieces: Iterator[np.ndarray]) -> _Kept:
-        """Write pieces down as they come."""
-        import numpy as np
-
-        self.number += 1
-        kept = _Kept(self.folder / f"{self.number}")
-        kept.folder.mkdir(exist_ok=True)
-        for count, piece in enumerate(pieces):
-            np.save(kept.folder / f"{count}.npy", piece)
-            kept.count = count + 1
-        return kept
-
-    def drop(self, source: Source) -> None:
-        """Remove the files of a source."""
-        import shutil
-
-        assert isinstance(source, _Kept)
-        shutil.rmtree(source.folder)
-
-
-class _Kept:
-    """Replays the pieces of a table from files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
-
-    def __call__(self) -> Iterator[np.ndarray]:
-        import numpy as np
-
-        for number in range(self.count):
-            yield np.load(self.folder / f"{number}.npy")
