@@ -50,6 +50,12 @@ class Project:
     def settings(self) -> dict[str, Any]:
         found = self.finished.report_settings()
         found["volumes"]["tissue"]["segmentation"] = str(self.path)
+        membranes = {name: {"image": name, "weights": "membranes"} for name in ("bicubic", "sr", "hr")}
+        own = {"image": "bicubic", "weights": "membranes_of_bicubic"}
+        found["config"]["volumes"]["tissue"]["segmentations"] = {**membranes, "own": own}
+        for name, learned in (("membranes", "hr"), ("membranes_of_bicubic", "bicubic_x4")):
+            data = [{"volume": "tissue", "image": learned, "train": [[0, 2]], "validation": [[2, 3]]}]
+            found["config"]["trainings"][name] = {"data": data}
         return found
 
     def run(self) -> RunEvidence:

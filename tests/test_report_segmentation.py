@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from emsr.config import parse
 from emsr.report import page, segmentation, worth
 from emsr.report.blocks import Paragraph
 from emsr.report.evidence import SegmentEvidence
 from emsr.report.style import styled
 from emsr.report.volumes import Drawings, draw
 from emsr.report.worth_chart import BOUNDS, Line, worth_chart
+from emsr.settings import Settings
 from emsr.steps import segment_worth
 from emsr.steps.evidence import gather
 from emsr.steps.exhibits import write_exhibits
@@ -66,7 +69,9 @@ def test_page_opens_with_worth_and_needs_no_other_file(whole: tuple[Path, Page])
 
 SAID = [
     ("Segmentation of tissue", "a chapter of its own"),
-    ("Also compared with: own", "the fairer rival is named"),
+    ("bicubic, sr, hr: segmented by the network of training membranes, trained on hr of tissue.", "one for all three"),
+    ("own (the bicubic image again): segmented by the network of training membranes_of_bicubic", "another network"),
+    ("trained on bicubic_x4 of tissue. It is the fairer rival", "the fairer rival is named"),
     ("95% of 40 resamples of 9 sub-volumes (SSIM: of 7 sections), sections 3–9", "what intervals are over"),
     ("Border tolerance: none", "no tolerance is said, too"),
     ("Ignored labels: 0.", "background"),
@@ -112,6 +117,42 @@ def test_without_segmentations_nothing_is_said(project: Project, tmp_path: Path)
     write_exhibits(run, {"tissue": Drawings()}, tmp_path)
     written = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {name for kind in ("volumes", "trainings", "run") for name in REPORT_FILES[kind]}
+
+
+def only_hr(scored: Scored) -> None:
+    scored.settings["segmentations"] = {"hr": scored.settings["segmentations"]["hr"]}
+
+
+def test_a_volume_that_is_not_super_resolved_shows_its_segmentations(tmp_path: Path) -> None:
+    project = Project(tmp_path, only_hr)
+    settings = project.settings()
+    paths = settings["volumes"].pop("tissue")
+    settings["segmented"] = {"tissue": {key: paths[key] for key in ("hr", "segmentation")}}
+    out = tmp_path / "report.html"
+    report(settings, out)
+    text, row = Page(out.read_text(encoding="utf-8")).text, project.scores["segmentation"]["hr"]
+    headline = text.split("tissue, segmented and not super-resolved")[1].split("Where not to trust it")[0]
+    assert f"{row['voi']:.4f}" in headline
+    for words in ("no segmentation is named bicubic or sr", "Segmentation of tissue", "Not listed: no segmentation"):
+        assert words in text
+    written = {path.name for path in (tmp_path / "report" / "volumes" / "tissue").iterdir()}
+    assert written == set(REPORT_FILES["segmented"])
+
+
+@pytest.mark.parametrize(("weights", "expected"), [(None, ["only"]), ("tissue", [])])
+def test_settings_name_volumes_that_are_only_segmented(weights: str | None, expected: list[str]) -> None:
+    values = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())
+    trained = values["trainings"]["tissue"]
+    model = {"model": {"name": "affinity", "preset": "small", "options": {}}, "stages": {"affinity": {}}}
+    data = [{**trained["data"][0], "image": "hr"}]
+    values["trainings"]["membranes"] = {**trained, **model, "scale": 1, "sections": 1, "section_step": 1, "data": data}
+    hr = {"hr": {"image": "hr", "weights": "membranes", "threshold": 0.5}}
+    values["volumes"]["only"] = {**values["volumes"]["tissue"], "weights": weights, "segmentations": hr}
+    settings = Settings(parse(values))
+    found = json.loads(settings.report())
+    assert list(found["segmented"]) == expected
+    assert ("only" in found["volumes"]) == (weights is not None)
+    assert f"{settings.root}/only/segmentation.json" in settings.evidence
 
 
 def test_names_are_escaped(project: Project) -> None:

@@ -104,6 +104,15 @@ class Settings:
         return [name for name, volume in self.config.volumes.items() if volume.weights is not None]
 
     @property
+    def only_segmented(self) -> list[str]:
+        """Volumes that name no weights and whose segmentations are scored."""
+        return [
+            name
+            for name, volume in self.config.volumes.items()
+            if volume.weights is None and self.segmentation_scores(name)
+        ]
+
+    @property
     def report_path(self) -> str:
         """The page that a run ends in."""
         return self.path("report.html")
@@ -205,8 +214,9 @@ class Settings:
     def evidence(self) -> list[str]:
         """Everything that the report is made from."""
         cards = [self.stage(name, stage) for name, part in self.config.trainings.items() for stage in part.stages]
-        volumes = [path for name in self.superresolved for path in self._shown(name).values() if isinstance(path, str)]
-        return list(dict.fromkeys([*cards, *volumes]))
+        shown = [self._shown(name) for name in self.superresolved]
+        shown += [self._shown_segmented(name) for name in self.only_segmented]
+        return list(dict.fromkeys([*cards, *(path for paths in shown for path in paths.values() if path)]))
 
     def report(self) -> str:
         """Title, the config without what changes no result, and where the evidence lies."""
@@ -215,6 +225,7 @@ class Settings:
             "title": self.config.report.title,
             "config": config,
             "volumes": {name: {"scale": self.scale(name), **self._shown(name)} for name in self.superresolved},
+            "segmented": {name: self._shown_segmented(name) for name in self.only_segmented},
             "trainings": {
                 name: {stage: self.stage(name, stage) for stage in part.stages}
                 for name, part in self.config.trainings.items()
@@ -236,6 +247,10 @@ class Settings:
             "allocate": self.path(volume, "sr", "allocate.json"),
             "card": self.card(volume),
         }
+
+    def _shown_segmented(self, volume: str) -> dict[str, str | None]:
+        """As ``_shown``, of a volume that is only segmented."""
+        return {"hr": self.image(volume, "hr"), "segmentation": self.segmentation_scores(volume)}
 
     def _source(self, part: Volume, image: str) -> Source:
         if part.tissue:

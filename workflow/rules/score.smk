@@ -26,7 +26,7 @@ rule score:
 
 
 segmented = [
-    name for name in settings.superresolved if settings.segmentation_scores(name)
+    name for name in settings.config.volumes if settings.segmentation_scores(name)
 ]
 
 

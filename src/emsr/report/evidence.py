@@ -87,20 +87,38 @@ class MembraneView:
     voxel_nm: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class AffinityNetwork:
+    """What made affinities: ``origin`` in words, and each (image, volume) that it has ``learned`` from, if known."""
+
+    origin: str
+    learned: Sequence[tuple[str, str]] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentEvidence:
     """The segmentations of a volume: ``scores`` as ``score_segments`` wrote them, and pictures of the worst of them.
 
-    ``ssim`` is the share of the gap in SSIM, stated as those of ``scores["worth"]``, over sections for sub-volumes;
-    None where there is no truth to score images against.
+    ``networks`` are those of the segmentations by name. ``ssim`` is the share of the gap in SSIM, stated as those of
+    ``scores["worth"]``, over sections for sub-volumes; None where there is no truth to score images against.
     """
 
     scores: Card
+    networks: Mapping[str, AffinityNetwork] = field(default_factory=dict)
     ssim: Card | None = None
     splits: Sequence[MistakeView] = ()
     merges: Sequence[MistakeView] = ()
     invented: Sequence[MembraneView] = ()
     lost: Sequence[MembraneView] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedEvidence:
+    """A volume whose image is segmented and not super-resolved: its card, and its segmentations without pictures."""
+
+    name: str
+    hr: Card
+    segments: SegmentEvidence
 
 
 @dataclass(frozen=True)
@@ -200,3 +218,4 @@ class RunEvidence:
     volumes: Sequence[VolumeEvidence]
     trainings: Sequence[TrainingEvidence]
     rules: Sequence[RuleCost]
+    segmented: Sequence[SegmentedEvidence] = ()

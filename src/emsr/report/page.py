@@ -19,6 +19,7 @@ def chapters(run: RunEvidence, drawings: Mapping[str, volumes.Drawings]) -> list
         Chapter("Headline figures", _headlines(run)),
         Chapter("Where not to trust it", _reservations(run)),
         *(part for volume in run.volumes for part in _of_volume(volume, drawings[volume.name])),
+        *(segmentation.chapter(one.name, one.segments, {}) for one in run.segmented),
         *map(trainings.chapter, run.trainings),
         Chapter("Time and memory", [rule_table(run)]),
         Chapter("What was run", _provenance(run)),
@@ -52,6 +53,8 @@ def _headlines(run: RunEvidence) -> list[Block]:
     blocks: list[Block] = [volumes.headline(volume) for volume in run.volumes]
     if not run.volumes:
         blocks.append(Paragraph("No volume of this configuration names weights, so none was super-resolved.", "note"))
+    for one in run.segmented:
+        blocks += [Paragraph(f"{one.name}, segmented and not super-resolved", "name"), segmentation.headline(one)]
     if run.trainings:
         blocks.append(Points([_stages_alive(training) for training in run.trainings]))
     return blocks
@@ -74,6 +77,7 @@ def _reservations(run: RunEvidence) -> list[Block]:
     blocks: list[Block] = []
     for name, points in [
         *((f"Volume {volume.name}", caveats.of_volume(volume)) for volume in run.volumes),
+        *((f"Volume {one.name}", worth.doubts(one.segments)) for one in run.segmented),
         *((f"Training {training.name}", caveats.of_training(training)) for training in run.trainings),
     ]:
         if points:

@@ -9,7 +9,7 @@ import numpy as np
 
 from emsr.report import segment_places, worth
 from emsr.report.blocks import Block, Cell, Chapter, Paragraph, Points, Table, minus, numbered
-from emsr.report.evidence import Card, SegmentEvidence
+from emsr.report.evidence import Card, SegmentedEvidence, SegmentEvidence
 from emsr.report.segment_pictures import membrane_pictures, mistake_pictures
 from emsr.report.style import pixels, styled
 from emsr.report.tables import voxels
@@ -48,6 +48,19 @@ def chapter(name: str, segments: SegmentEvidence, drawn: Drawn) -> Chapter:
         [Chapter("How it was measured", [Points(stated(scores))]), *segment_places.chapters(segments, drawn)],
         fresh=True,
     )
+
+
+def headline(volume: SegmentedEvidence) -> Table:
+    """The main figures of a volume that is only segmented."""
+    scores = volume.segments.scores
+    rows = [
+        (name, *(figure(scores["segmentation"][name][key]) for key in ("voi", "arand")), figure(row["best_f1"]))
+        for name in rivals(scores)
+        for row in [scores["membrane"][name]]
+    ]
+    words = f"Against labels, on {numbered(scores['settings']['sections'])}"
+    columns = ("segmentation", "VOI, bits ↓", "adapted Rand error ↓", "best membrane F1 ↑")
+    return Table(f"{words}: ↓ lower is better, ↑ higher", columns, rows)
 
 
 def _worth(segments: SegmentEvidence) -> Block:

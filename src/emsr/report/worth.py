@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emsr.report.blocks import Block, Chapter, Image, Paragraph, Table, numbered
+from emsr.report.blocks import Block, Chapter, Image, Paragraph, Points, Table, numbered
 from emsr.report.canvas import DPI
-from emsr.report.evidence import SegmentEvidence, VolumeEvidence
+from emsr.report.evidence import AffinityNetwork, SegmentEvidence, VolumeEvidence
 from emsr.report.style import pixels, styled, svg
 from emsr.report.worth_chart import METRICS, Line, worth_chart
+
+FIRST = ("bicubic", "sr", "hr")
+FAIRER = ". It is the fairer rival, as a network makes more of images like those that it was trained on"
 
 
 def lines(segments: SegmentEvidence) -> list[Line]:
@@ -33,20 +36,37 @@ def opening(volumes: Sequence[VolumeEvidence]) -> list[Chapter]:
         return []
     with styled():
         drawn = svg(worth_chart({name: lines(segments) for name, segments in compared}))
+    over = " ".join(f"{name}: {_resampled(segments)}." for name, segments in compared)
     caption = (
-        "The share of the gap that super-resolution closes, by metric: at 0% it is as good as bicubic interpolation of "
-        "the same low resolution, at 100% as good as the fine image itself (hr), below 0% worse than bicubic. Dark "
-        f"lines are bootstrap intervals. {' '.join(f'{name}: {_resampled(segments)}.' for name, segments in compared)}"
+        "How much of the gap between a rival and the fine image (hr) super-resolution (sr) closes, by metric: at 0% it "
+        "is as good as the rival, at 100% as good as hr, below 0% worse than the rival. ↓: lower is better, ↑: higher "
+        f"is better. Dark lines are bootstrap intervals. {over}"
     )
     blocks: list[Block] = [Image(drawn, "image/svg+xml", caption)]
-    rivals = {line.rival for _, segments in compared for line in lines(segments)} - {"bicubic"}
-    if rivals:
-        words = (
-            f"Also compared with: {', '.join(sorted(rivals))}. That is bicubic, too, segmented by another network: one "
-            "trained on such images makes more of them than one trained on hr, and is the fairer rival."
-        )
-        blocks.append(Paragraph(words))
+    for name, segments in compared:
+        blocks += [Paragraph(f"What was compared in {name}", "name"), Points(rivals(segments))]
     return [Chapter("What super-resolution is worth", blocks)]
+
+
+def rivals(segments: SegmentEvidence) -> list[tuple[str, str]]:
+    """What each rival of a volume is, as points: which image, segmented by which network."""
+    of = segments.scores["segmentation"]
+    made: dict[str, list[str]] = {}
+    for name in ("bicubic", "sr", "hr", *segments.scores["worth_against"]):
+        made.setdefault(of[name]["weights_sha256"], []).append(name)
+    return [("info", _rival(segments, names)) for names in made.values()]
+
+
+def _rival(segments: SegmentEvidence, names: Sequence[str]) -> str:
+    """A sentence about the segmentations that one network made."""
+    shown = [name if name in FIRST else f"{name} (the bicubic image again)" for name in names]
+    unknown = AffinityNetwork(f"weights {segments.scores['segmentation'][names[0]]['weights_sha256'][:16]}")
+    network = segments.networks.get(names[0], unknown)
+    learned = " and ".join(f"{image} of {volume}" for image, volume in network.learned)
+    words = f"{', '.join(shown)}: segmented by the network of {network.origin}"
+    words += f", trained on {learned}" if learned else ""
+    fairer = bool(learned) and all(image.startswith("bicubic") for image, _ in network.learned)
+    return f"{words}{FAIRER if fairer and names[0] not in FIRST else ''}."
 
 
 def _compared(volumes: Sequence[VolumeEvidence]) -> list[tuple[str, SegmentEvidence]]:

@@ -27,7 +27,7 @@ METRICS = {
 ROW, APART, TOP, FOOT = 0.33, 0.14, 0.58, 0.5  # inches: a line, between metrics, above and below a volume's lines
 LEFT, RIGHT, FIGURES = 2.65, 6.75, 8.95  # inches: where the bars begin and end, and where the figures stand
 NARROW = 0.05  # intervals narrower than this are written with a decimal
-LONGEST = 14  # letters of a rival's name
+LONGEST = 30  # letters of a rival's name
 BOUNDS = (-1.0, 2.0)  # shares beyond these are drawn as arrows
 
 
@@ -41,8 +41,8 @@ class Line:
 
     @property
     def label(self) -> str:
-        """The metric, shortly."""
-        return METRICS[self.metric][0]
+        """The metric, shortly, with an arrow to where it is better."""
+        return f"{METRICS[self.metric][0]} {'↑' if self.found['higher_is_better'] else '↓'}"
 
     @property
     def words(self) -> str:
@@ -122,7 +122,7 @@ def _scale(figure: Figure, place: tuple[float, float], limits: tuple[float, floa
 def _bars(axes: Axes, shown: Sequence[Line]) -> None:
     """The lines of one volume below each other, a little apart where another metric begins."""
     rivals, y = list(dict.fromkeys(line.rival for line in shown)), -APART
-    _write(axes, RIGHT + 0.15, -0.27, "share of the gap", MUTED, 8)
+    _write(axes, RIGHT + 0.15, -0.27, "share of the gap (interval)", MUTED, 8)
     _write(axes, FIGURES, -0.27, "rival → sr → hr", MUTED, 8)
     for number, line in enumerate(shown):
         first = not number or shown[number - 1].metric != line.metric
@@ -136,7 +136,7 @@ def _bars(axes: Axes, shown: Sequence[Line]) -> None:
 def _line(axes: Axes, line: Line, y: float, colour: str) -> None:
     """A bar from 0 to the share, its interval, and the words beside it; the reason where there is none."""
     rival = line.rival if len(line.rival) <= LONGEST else line.rival[: LONGEST - 1] + "…"
-    _write(axes, LEFT - 0.12, y, f"against {rival}", MUTED, 7.6, "right")
+    _write(axes, LEFT - 0.12, y, f"against {rival}", MUTED, 8.2, "right")
     _write(axes, RIGHT + 0.15, y, line.words, INK, 9.2)
     _write(axes, FIGURES, y, " → ".join(line.figures), MUTED, 8.2)
     share = line.found["share"]

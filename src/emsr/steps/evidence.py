@@ -14,7 +14,15 @@ from typing import Any
 import yaml
 
 from emsr import durable, plan, plugins
-from emsr.report.evidence import RuleCost, RunEvidence, StageEvidence, TrainingEvidence, VolumeEvidence
+from emsr.report.evidence import (
+    RuleCost,
+    RunEvidence,
+    SegmentedEvidence,
+    SegmentEvidence,
+    StageEvidence,
+    TrainingEvidence,
+    VolumeEvidence,
+)
 from emsr.steps import crops, segment_evidence
 
 PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "dask", "snakemake", "matplotlib")
@@ -30,14 +38,17 @@ def gather(settings: Json, told: Callable[[], object] = lambda: None) -> RunEvid
     for name, paths in settings["volumes"].items():
         volumes.append(volume(name, paths, settings["config"]))
         told()
+    only = settings.get("segmented") or {}
+    segmented = [segmented_volume(name, paths, settings["config"]) for name, paths in only.items()]
     trainings = [training(name, stages) for name, stages in settings["trainings"].items()]
     return RunEvidence(
         title=settings["title"],
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         config_yaml=yaml.safe_dump(dict(settings["config"]), sort_keys=False, allow_unicode=True, width=110),
         versions=versions(),
-        hashes=list(_hashes(settings, volumes, trainings)),
+        hashes=list(_hashes(settings, [*volumes, *segmented], trainings)),
         volumes=volumes,
+        segmented=segmented,
         trainings=trainings,
         rules=rule_costs(Path(settings["benchmarks"]), _current(settings)),
     )
@@ -64,8 +75,15 @@ def volume(name: str, paths: Json, config: Json) -> VolumeEvidence:
         seams=seams(sr, folder),
         ranges=ranges(config, name),
         reasons=reasons(Path(paths["lr"])),
-        segments=segment_evidence.segments(paths, opened, scores),
+        segments=segment_evidence.segments(paths, opened, scores, segment_evidence.networks(config, name)),
     )
+
+
+def segmented_volume(name: str, paths: Json, config: Json) -> SegmentedEvidence:
+    """A volume that is only segmented: the card of its image, and the scores of its segmentations."""
+    scores = durable.read_json(Path(paths["segmentation"]))
+    found = SegmentEvidence(scores, segment_evidence.networks(config, name))
+    return SegmentedEvidence(name, durable.read_json(Path(paths["hr"])), found)
 
 
 def seams(sr: Json, folder: Path) -> dict[str, Any]:
@@ -152,7 +170,7 @@ def versions() -> dict[str, str]:
 
 
 def _hashes(
-    settings: Json, volumes: list[VolumeEvidence], trainings: list[TrainingEvidence]
+    settings: Json, volumes: list[VolumeEvidence | SegmentedEvidence], trainings: list[TrainingEvidence]
 ) -> Iterator[tuple[str, str]]:
     """(what, sha256) of the configuration, of every stage's weights and of every image's voxels."""
     yield "configuration", plan.settings_sha256(settings["config"])
@@ -160,18 +178,24 @@ def _hashes(
         for stage in part.stages:
             yield f"weights of {part.name}, stage {stage.name}", str(stage.card.get("sha256", "–"))
     for item in volumes:
-        for image, card in (("lr", item.lr), ("hr", item.hr), ("sr", item.sr)):
-            if card:
-                yield f"voxels of {item.name}, {image}", str(card["sha256"])
-        for key, what in (("settings_sha256", "settings"), ("weights_sha256", "weights")):
-            if item.sr.get(key):
-                yield f"{what} of {item.name}, sr", str(item.sr[key])
+        yield from _hashes_of_images(item)
         if item.segments:
             scored = item.segments.scores
             for image, sha256 in scored["settings"]["sha256"].items():
                 yield f"{'labels' if image == 'labels' else 'segments'} of {item.name}, {image}", str(sha256)
             for name, row in scored["segmentation"].items():
                 yield f"weights of the segmentation of {item.name}, {name}", str(row["weights_sha256"])
+
+
+def _hashes_of_images(item: VolumeEvidence | SegmentedEvidence) -> Iterator[tuple[str, str]]:
+    sr = item.sr if isinstance(item, VolumeEvidence) else {}
+    lr = item.lr if isinstance(item, VolumeEvidence) else {}
+    for image, card in (("lr", lr), ("hr", item.hr), ("sr", sr)):
+        if card:
+            yield f"voxels of {item.name}, {image}", str(card["sha256"])
+    for key, what in (("settings_sha256", "settings"), ("weights_sha256", "weights")):
+        if sr.get(key):
+            yield f"{what} of {item.name}, sr", str(sr[key])
 
 
 def _current(settings: Json) -> Callable[[Path], bool]:

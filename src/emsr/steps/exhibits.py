@@ -27,12 +27,14 @@ def write_exhibits(run: RunEvidence, drawings: Mapping[str, volumes.Drawings], f
         write_text(place / "scores.tsv", tsv(tables.section_table(volume)))
         if volume.segments:
             _write_segments(volume.segments, drawn.segments, place)
+    for only in run.segmented:
+        _write_segments(only.segments, {}, folder / "volumes" / only.name)
     for training in run.trainings:
         place = folder / "trainings" / training.name
         curves = trainings.picture_of_curves(training)
         write_bytes(place / "curves.png", png(words_picture("no curve recorded") if curves is None else curves))
         write_text(place / "health.tsv", tsv(_with_states(trainings.health_table(training))))
-    if any(volume.segments for volume in run.volumes):
+    if run.segmented or any(volume.segments for volume in run.volumes):
         drawn_worth = worth.picture(run.volumes)
         write_bytes(
             folder / "worth.png", png(words_picture("no share to show") if drawn_worth is None else drawn_worth)

@@ -10,24 +10,42 @@ from typing import Any
 import numpy as np
 
 from emsr.metrics.bootstrap import Draws, Figure, Rivals, fixed, share_of_gap
-from emsr.report.evidence import SegmentEvidence
+from emsr.report.evidence import AffinityNetwork, SegmentEvidence
 from emsr.steps.segment_crops import membrane_views, mistake_views, open_scored
 from emsr.steps.tiles import Images
 
 Json = Mapping[str, Any]
 
 
-def segments(paths: Json, images: Images, scores: Json) -> SegmentEvidence | None:
+def segments(
+    paths: Json, images: Images, scores: Json, networks: Mapping[str, AffinityNetwork]
+) -> SegmentEvidence | None:
     """The segmentations of a volume; None where none is scored.
 
-    ``paths``: segmentation (what ``score_segments`` wrote, or null); ``scores`` is the volume's ``scores.json``.
+    ``paths``: segmentation (what ``score_segments`` wrote, or null); ``scores`` is the volume's ``scores.json``;
+    ``networks`` as ``networks`` gives them.
     """
     if not paths.get("segmentation"):
         return None
     scored = open_scored(Path(paths["segmentation"]), images)
     splits, merges = (mistake_views(scored, kind) for kind in ("splits", "merges"))
     invented, lost = (membrane_views(scored, kind) for kind in ("invented", "lost"))
-    return SegmentEvidence(scored.scores, ssim(scores, scored.settings), splits, merges, invented, lost)
+    share = ssim(scores, scored.settings)
+    return SegmentEvidence(scored.scores, networks, share, splits, merges, invented, lost)
+
+
+def networks(config: Json, volume: str) -> dict[str, AffinityNetwork]:
+    """The network of each segmentation of a volume, and what it was trained on, as the resolved config states it."""
+    stated = (config.get("volumes") or {}).get(volume, {}).get("segmentations") or {}
+    return {name: _network(config, part["weights"]) for name, part in stated.items()}
+
+
+def _network(config: Json, weights: str | Json) -> AffinityNetwork:
+    if not isinstance(weights, str):
+        return AffinityNetwork(f"file {Path(weights['path']).name}")
+    data = (config.get("trainings") or {}).get(weights, {}).get("data") or ()
+    learned = dict.fromkeys((one.get("image") or "hr", one["volume"]) for one in data if one["train"])
+    return AffinityNetwork(f"training {weights}", tuple(learned))
 
 
 def ssim(scores: Json, settings: Json) -> dict[str, Any] | None:
