@@ -1,4 +1,4 @@
-"""Does a finished run hold what emsr promises: sr over bicubic on the test sections, every trained stage alive?
+"""Does a finished run hold what emsr promises: sr over bicubic on the test sections, also segmented; every stage alive?
 
 python benchmarks/alive.py RESULTS        prints a line for each condition; ends with 1 if one does not hold
 """
@@ -16,11 +16,15 @@ from emsr.report.health import checks
 def conditions(results: Path) -> Iterator[tuple[str, str, bool]]:
     """(what, figure and what was asked, whether it holds) of every volume with scores and every trained stage."""
     for file in sorted(results.glob("*/scores.json")):
-        image = read_json(file)["image"] or {}
+        scores = read_json(file)
+        image, segmented = scores["image"] or {}, scores["segmentation"] or {}
         for measure in ("psnr", "ssim") if image else ():
             floor, found = (image[name][measure] for name in ("bicubic", "sr"))
             said = f"{found:.3f}, more than bicubic's {floor:.3f}"
             yield f"{file.parent.name}: test {measure.upper()}", said, found > floor
+        if segmented.keys() >= {"bicubic", "sr"}:
+            floor, found = (segmented[name]["voi"] for name in ("bicubic", "sr"))
+            yield f"{file.parent.name}: test VOI", f"{found:.3f} bits, less than bicubic's {floor:.3f}", found < floor
     for file in sorted(results.glob("trainings/*/*.json")):
         if file.stem.count("."):
             continue

@@ -44,8 +44,9 @@ def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     source = {"path": "v.h5", "dataset": "volumes/raw"}
     labels = {"path": "v.h5", "dataset": "volumes/labels/neuron_ids"}
     values["volumes"] = {"v": {"hr": source, "labels": labels, "degradation": {"kernel": "bicubic"}}}
-    training = values["trainings"].pop("tissue")
-    values["trainings"]["t"] = {**training, "data": [{"volume": "v", "train": [[0, 2]], "validation": [[4, 5]]}]}
+    training = values["trainings"]["tissue"]
+    data = [{"volume": "v", "train": [[0, 2]], "validation": [[4, 5]]}]
+    values["trainings"] = {"t": {**training, "data": data}}
     return values
 
 

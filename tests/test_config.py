@@ -124,7 +124,7 @@ def test_a_mistake_is_one_line(values: dict[str, Any], where: str, value: Any, w
 
 def test_overlay_removes_entries_by_null(values: dict[str, Any]) -> None:
     values["volumes"]["tissue"] = None
-    values["trainings"]["tissue"] = None
+    values["trainings"] = dict.fromkeys(values["trainings"])
     config = parse(values)
     assert not config.volumes
     assert not config.trainings
@@ -235,7 +235,8 @@ def test_twins_share_stages_and_their_sections_count_as_seen(values: dict[str, A
     twin["stages"] = {stage: {"use": "tissue"} for stage in ("flow", "codebook", "indexer")} | {"fusion": {}}
     twin["data"] = [{"volume": "tissue", "train": [[0, 10]], "validation": [[22, 24]]}]
     values["trainings"]["twin"] = twin
-    values["volumes"]["again"] = copy.deepcopy(values["volumes"]["tissue"]) | {"weights": "twin", "test": [[21, 30]]}
+    changed = {"weights": "twin", "test": [[21, 30]], "segmentations": None}
+    values["volumes"]["again"] = copy.deepcopy(values["volumes"]["tissue"]) | changed
     with pytest.raises(ValueError, match=r"train \[0, 20\] of tissue and test \[21, 30\] of again overlap"):
         parse(values)
     values["volumes"]["again"]["test"] = [[26, 30]]
