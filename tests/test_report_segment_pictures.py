@@ -48,10 +48,10 @@ def test_borders_lie_between_voxels_and_the_piece_is_tinted() -> None:
     row = {"truth": 7, "segment": 4, "kind": "split"}
     found = outlined(MistakeView(row, np.full((2, 3), 100, np.uint8), truth, segments, (0, 0), (4.0, 4.0)), 8)
     columns = ["".join("t" if same(pixel, TRUTH) else "s" if same(pixel, SEGMENTS) else "." for pixel in found[0])]
-    assert columns == [".......ss.....tttt......"]
+    assert columns == [".......ss....tttttt....."]
     assert (found[0, :7] == 100).all(), "another segment"
     assert (found[0, 9:14] != 100).any(axis=1).all(), "the piece"
-    assert (found[0, 18:] == 100).all(), "another object"
+    assert (found[0, 19:] == 100).all(), "another object"
     naive = np.zeros((16, 24), bool)
     naive[:, 15:17] = True
     np.testing.assert_array_equal(edges(truth, 8), naive)

@@ -78,7 +78,10 @@ SAID = [
     ("Organelles with ids of their own are left as they are", "none are absorbed"),
     ("Thresholds of bicubic, own, sr, hr: stated in the configuration", "who chose them"),
     ("validation sections 0–1 choose its threshold", "membrane's threshold"),
-    ("Network other made the affinities of own", "which network"),
+    (
+        "Network other (training membranes_of_bicubic, trained on bicubic_x4 of tissue) made the affinities of own",
+        "which network",
+    ),
     ("segments of tissue, sr", "hashes of what was scored"),
 ]
 

@@ -94,6 +94,12 @@ class AffinityNetwork:
     origin: str
     learned: Sequence[tuple[str, str]] = ()
 
+    @property
+    def words(self) -> str:
+        """Both: "training membranes, trained on hr of fib"."""
+        learned = " and ".join(f"{image} of {volume}" for image, volume in self.learned)
+        return f"{self.origin}, trained on {learned}" if learned else self.origin
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentEvidence:

@@ -114,7 +114,7 @@ def outlined(view: MistakeView, factor: int) -> np.ndarray:
     colours = np.repeat(view.image[..., None], 3, axis=2).astype(float)
     colours[piece] = (1 - TINT) * colours[piece] + TINT * _rgb(PIECE)
     found = enlarged(np.rint(colours).astype(np.uint8), factor)
-    found[binary_dilation(edges(view.truth, factor))] = _rgb(TRUTH)
+    found[binary_dilation(edges(view.truth, factor), iterations=2)] = _rgb(TRUTH)
     found[edges(view.segments, factor)] = _rgb(SEGMENTS)
     return found
 

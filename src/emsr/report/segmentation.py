@@ -45,7 +45,10 @@ def chapter(name: str, segments: SegmentEvidence, drawn: Drawn) -> Chapter:
     return Chapter(
         f"Segmentation of {name}",
         [object_table(scores), section_table(scores), membrane_table(scores), _worth(segments)],
-        [Chapter("How it was measured", [Points(stated(scores))]), *segment_places.chapters(segments, drawn)],
+        [
+            Chapter("How it was measured", [Points([*stated(scores), *_networks(segments)])]),
+            *segment_places.chapters(segments, drawn),
+        ],
         fresh=True,
     )
 
@@ -159,7 +162,6 @@ def stated(scores: Card) -> list[tuple[str, str]]:
         "VOI split is H(segmentation | truth), VOI merge H(truth | segmentation). Precision falls with merges, recall "
         "with splits.",
         _membrane_words(settings),
-        *_weights(scores),
     ]
     reasons = dict.fromkeys(row["reason"] for row in scores["membrane"].values() if row["reason"])
     return [*(("info", one) for one in words), *(("unmeasured", f"Membrane: {reason}.") for reason in reasons)]
@@ -218,9 +220,14 @@ def _membrane_words(settings: Card) -> str:
     )
 
 
-def _weights(scores: Card) -> list[str]:
-    """Which segmentations one network made."""
-    found: dict[str, list[str]] = {}
+def _networks(segments: SegmentEvidence) -> list[tuple[str, str]]:
+    """Which segmentations one network made, as points."""
+    scores, found = segments.scores, dict[str, list[str]]()
     for name in rivals(scores):
         found.setdefault(scores["segmentation"][name]["weights_sha256"], []).append(name)
-    return [f"Network {str(sha256)[:16]} made the affinities of {', '.join(names)}." for sha256, names in found.items()]
+    points = []
+    for sha256, names in found.items():
+        network = segments.networks.get(names[0])
+        of = f" ({network.words})" if network else ""
+        points.append(("info", f"Network {sha256[:16]}{of} made the affinities of {', '.join(names)}."))
+    return points

@@ -62,10 +62,8 @@ def _rival(segments: SegmentEvidence, names: Sequence[str]) -> str:
     shown = [name if name in FIRST else f"{name} (the bicubic image again)" for name in names]
     unknown = AffinityNetwork(f"weights {segments.scores['segmentation'][names[0]]['weights_sha256'][:16]}")
     network = segments.networks.get(names[0], unknown)
-    learned = " and ".join(f"{image} of {volume}" for image, volume in network.learned)
-    words = f"{', '.join(shown)}: segmented by the network of {network.origin}"
-    words += f", trained on {learned}" if learned else ""
-    fairer = bool(learned) and all(image.startswith("bicubic") for image, _ in network.learned)
+    fairer = bool(network.learned) and all(image.startswith("bicubic") for image, _ in network.learned)
+    words = f"{', '.join(shown)}: segmented by the network of {network.words}"
     return f"{words}{FAIRER if fairer and names[0] not in FIRST else ''}."
 
 
