@@ -1,32 +1,37 @@
-"""What agglomeration needs in memory, measured by benchmarks/agglomeration.py, and what follows from a limit."""
+"""What agglomeration needs in memory at worst, measured, and what follows from a limit."""
 
 from __future__ import annotations
 
 BASE = 400_000_000
 """Bytes of the process itself."""
-PER_FRAGMENT = 200
-"""Bytes for each fragment of the volume, also out of core: its id, its first edge and its merge."""
+PER_FRAGMENT = 400
+"""Bytes for each fragment, in memory or not; where one region takes in all others, 220 where cells form first."""
 PER_EDGE = 500
-"""Bytes for each edge that is in memory."""
+"""Bytes for each edge in memory; where one region takes in all others, 300 where cells form first."""
 FEWEST = 10_000
-"""Rows in memory below which rounds over files would take too long."""
+"""Edges in memory below which rounds over files would not end in useful time."""
+MOST = 2**30
+"""Edges in memory above which their fragments cannot be numbered in int32, as SciPy's graphs are."""
 MEGABYTE = 1_000_000
 
 
 def rows_within(edges: int, fragments: int, method: str, memory_mb: int) -> int | None:
-    """None where a graph of so many edges fits into memory, else how many rows of it to hold at a time.
+    """None where a graph is agglomerated in memory, else how many of its edges to hold at a time.
 
-    Raises ValueError where neither way fits: "waterz" (binned) knows only the first.
+    `memory_mb` counts 10^6 bytes. Raises ValueError where neither is possible; "waterz" (binned) knows only the first.
     """
     fixed = BASE + PER_FRAGMENT * fragments
-    fitting = (memory_mb * MEGABYTE - fixed) // PER_EDGE
+    fitting = min((memory_mb * MEGABYTE - fixed) // PER_EDGE, MOST)
     if fitting >= edges:
         return None
-    if method == "exact" and fitting >= FEWEST:
+    in_rounds = method == "exact"
+    if not in_rounds and edges > MOST:
+        raise ValueError(f"{edges} edges are more than the {MOST} that method waterz can hold: take method exact")
+    if in_rounds and fitting >= FEWEST:
         return fitting
-    least = fixed + PER_EDGE * (edges if method == "waterz" else FEWEST)
-    mend = "or take method exact" if method == "waterz" else "or make fewer fragments"
+    least = fixed + PER_EDGE * (FEWEST if in_rounds else edges)
     raise ValueError(
-        f"{memory_mb} MB of memory are too little to agglomerate {fragments} fragments with {edges} edges by method "
-        f"{method}: give rule agglomerate mem_mb={-(-least // MEGABYTE)}, {mend}"
+        f"{memory_mb} MB of memory are too little for {fragments} fragments and {edges} edges by method {method}: "
+        f"rerun with --set-resources agglomerate:mem_mb={-(-least // MEGABYTE)}"
+        + ("" if in_rounds else ", or take method exact, which needs less")
     )

@@ -1,9 +1,9 @@
 """Exact agglomeration of a region graph that does not fit into memory: rounds of merges over edges kept elsewhere.
 
-Memory is 40 bytes per fragment (its id and its first edge, twice while that is brought up to date) and the rows asked
-for; edges are read and written once per round, 40 bytes each. Each round merges every pair of regions that are each
-other's first choice and drops the edges of finished regions, so the graph shrinks until the rest fits and is finished
-in memory. By the argument in `agglomeration` the history is the one of `agglomerate`, bit for bit.
+Memory is about 220 bytes per fragment (its id, its first edge, its merge) and what the rows asked for take, which
+`memory` derives from a limit; a round reads and writes edges a few times, 40 bytes each. It merges every pair of
+regions that are each other's first choice and drops the edges of finished regions, so the graph shrinks until the rest
+fits and is finished in memory. By the argument in `agglomeration` the history is that of `agglomerate`, bit for bit.
 A region that takes in many small ones one after the other needs as many rounds as long as the graph does not fit.
 """
 
@@ -53,7 +53,16 @@ def agglomerate_streamed(
         source = shorter
     rest = np.concatenate([np.empty(0, NODE_EDGE), *source()])
     scratch.drop(source)
-    return history(np.concatenate([*found, found_in(rest, len(fragments), until)]), fragments, until)
+    return history(np.concatenate([*found, _found_in_rest(rest, until)]), fragments, until)
+
+
+def _found_in_rest(edges: np.ndarray, until: float) -> np.ndarray:
+    """The merges of the edges that are left, between which nodes are numbered anew: they are few of all."""
+    nodes, ends = np.unique(np.concatenate([edges["u"], edges["v"]]), return_inverse=True)
+    edges["u"], edges["v"] = np.split(ends, 2)
+    found = found_in(edges, len(nodes), until)
+    found["a"], found["b"] = nodes[found["a"]], nodes[found["b"]]
+    return found
 
 
 def _numbered(pieces: Iterator[np.ndarray], fragments: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from emsr.segmentation.graph import EDGE, merge_streams, merged
 from emsr.segmentation.history import History
 from emsr.segmentation.memory import rows_within
 from emsr.segmentation.streamed import Source, agglomerate_streamed
+
+log = logging.getLogger(__name__)
 
 
 def save(file: Path, **tables: np.ndarray) -> None:
@@ -59,7 +62,9 @@ def history(
     The same history whatever `memory_mb` (10^6 bytes) says. `method` is "exact" or "waterz"; `fragments` are all ids,
     rising. Raises ValueError where `memory_mb` is too little for either way.
     """
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
     rows = rows_within(sum(map(edge_count, files)), len(fragments), method, memory_mb)
+    log.info("%s", "graph in memory" if rows is None else f"graph over files, {rows} edges in memory")
     if rows is not None:
         return _streamed(until, files, fragments, scratch, rows)
     graph = merged(part(file, "edges") for file in files)
@@ -89,7 +94,6 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.number = folder, 0
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
     def keep(self, pieces: Iterator[np.ndarray]) -> _Kept:
