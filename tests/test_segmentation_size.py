@@ -62,7 +62,6 @@ def volume(tmp_path: Path) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if edges were large: a megabyte holds about fifty."""
     monkeypatch.setattr(memory, "PER_EDGE", 20_000)
-    monkeypatch.setattr(memory, "FEWEST", 10)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -131,9 +130,10 @@ def test_shards_with_a_single_fragment(tmp_path: Path, method: str, why: str, id
 ROOM = memory.BASE // memory.MEGABYTE
 WAYS = [
     ("everything fits", (2000, 0, "exact", ROOM + 1), None),
+    ("fifty times what fits", (10**7, 0, "exact", ROOM + 100), 200_000),
     ("one edge too many", (2_000_001, 0, "exact", ROOM + 1000), 2_000_000),
     ("fragments take their part", (2_000_000, 1_000_000, "exact", ROOM + 1000), 1_200_000),
-    ("fragments beyond uint32", (10**11, 2**33, "exact", 3_600_000), 327_252_326),
+    ("fragments beyond uint32", (10**10, 2**33, "exact", 3_600_000), 327_252_326),
     ("no more than int32 can number", (10**11, 0, "exact", 10**9), memory.MOST),
     ("the published queue fits", (2000, 0, "waterz", ROOM + 1), None),
 ]
@@ -145,7 +145,7 @@ def test_the_way_follows_from_memory(why: str, asked: tuple[int, int, str, int],
 
 
 REFUSED = [
-    ((10**7, 0, "exact", ROOM + 4), rf"0 fragments and 10000000 edges .*mem_mb={ROOM + 5}$"),
+    ((10**7, 0, "exact", ROOM + 99), rf"0 fragments and 10000000 edges .*mem_mb={ROOM + 100}$"),
     ((10**7, 0, "waterz", 5000), rf"5000 MB .*mem_mb={ROOM + 5000}, or take method exact"),
     ((2**31, 0, "waterz", 10**9), "2147483648 edges are more than the 1073741824 .* take method exact"),
 ]

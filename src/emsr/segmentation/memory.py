@@ -8,8 +8,8 @@ PER_FRAGMENT = 400
 """Bytes for each fragment, in memory or not; where one region takes in all others, 220 where cells form first."""
 PER_EDGE = 500
 """Bytes for each edge in memory; where one region takes in all others, 300 where cells form first."""
-FEWEST = 10_000
-"""Edges in memory below which rounds over files would not end in useful time."""
+TIMES = 50
+"""A graph may have so many times the edges that are in memory; beyond that rounds over files take too long."""
 MOST = 2**30
 """Edges in memory above which their fragments cannot be numbered in int32, as SciPy's graphs are."""
 MEGABYTE = 1_000_000
@@ -27,9 +27,10 @@ def rows_within(edges: int, fragments: int, method: str, memory_mb: int) -> int 
     in_rounds = method == "exact"
     if not in_rounds and edges > MOST:
         raise ValueError(f"{edges} edges are more than the {MOST} that method waterz can hold: take method exact")
-    if in_rounds and fitting >= FEWEST:
+    fewest = min(-(-edges // TIMES), MOST)
+    if in_rounds and fitting >= fewest:
         return fitting
-    least = fixed + PER_EDGE * (FEWEST if in_rounds else edges)
+    least = fixed + PER_EDGE * (fewest if in_rounds else edges)
     raise ValueError(
         f"{memory_mb} MB of memory are too little for {fragments} fragments and {edges} edges by method {method}: "
         f"rerun with --set-resources agglomerate:mem_mb={-(-least // MEGABYTE)}"

@@ -44,7 +44,7 @@ def agglomerate_streamed(
     check_threshold(until, "until")
     if rows < 1:
         raise ValueError(f"{rows} rows in memory are too few: give at least 1")
-    source = scratch.keep(_numbered(edges(), fragments))
+    source = scratch.keep(_gathered(_numbered(edges(), fragments), rows))
     found = [np.empty(0, FOUND)]
     while sum(len(piece) for piece in source()) > rows:
         merges, shorter = _round(source, len(fragments), until, scratch, rows)
