@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from emsr import plugins
 from emsr.mistakes import one_line
-from emsr.schema import Data, Degradation, Model, Report, Superresolve, Tissue, Training, Volume
+from emsr.schema import Data, Degradation, Lpips, Model, Report, Score, Superresolve, Tissue, Training, Volume
 from emsr.schema_parts import Count, Layout, Name, Part, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
 
@@ -29,6 +29,7 @@ class Config(Part):
     ingest: Layout
     superresolve: Superresolve
     segment: Segment
+    score: Score | None = None
     volumes: dict[Name, Volume]
     trainings: dict[Name, Training]
 
@@ -229,6 +230,8 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "segmentations": Segmentation,
         "ingest": Layout,
         "report": Report,
+        "score": Score,
+        "lpips": Lpips,
         "model": Model,
     },
     **{"data": Data, "tissue": Tissue, "degradation": Degradation, "hr": Source, "lr": Source, "labels": Source},

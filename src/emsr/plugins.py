@@ -23,6 +23,7 @@ NOT_PLUGINS = {
     "indexer",
     "published",
     "published_affinity",
+    "published_lpips",
     "reference",
     "stage",
     "vqgan",

@@ -202,6 +202,26 @@ class Training(Part):
                 raise ValueError(plugins.unknown("init_from stage", stage, self.stages))
 
 
+class Lpips(Part):
+    """Others' weights of LPIPS: a backbone as torchvision saves it, and the weights of its channels."""
+
+    backbone: str
+    linear: str
+
+    @model_validator(mode="after")
+    def _exist(self) -> Lpips:
+        for name, path in (("backbone", self.backbone), ("linear", self.linear)):
+            if not Path(path).is_file():
+                raise ValueError(f"{name}: {path} does not exist; {PATHS}")
+        return self
+
+
+class Score(Part):
+    """What sr is scored with besides the figures that need no weights."""
+
+    lpips: Lpips | None = None
+
+
 class Report(Part):
     """What the report says about itself."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
-from emsr.fingerprints import content_sha256, fingerprint
+from emsr.fingerprints import content_sha256, fingerprint, hashed
 from emsr.plan import proved
 from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
 
@@ -191,8 +191,8 @@ class Settings:
         return text("stitch", json.loads(self.superresolve(volume)))
 
     def score(self, volume: str) -> str:
-        """Which sections are scored, against what."""
-        part = self.config.volumes[volume]
+        """Which sections are scored, against what, and with whose weights."""
+        part, lpips = self.config.volumes[volume], self.config.score and self.config.score.lpips
         values = {
             "volume": volume,
             "test": part.test,
@@ -201,6 +201,7 @@ class Settings:
             "hr": next(iter(self.truth(volume)), None),
             "sr": self.path(volume, "sr.json"),
             "segmentation": self.segmentation_scores(volume),
+            "lpips": {name: hashed(path) for name, path in lpips} if lpips and part.test else None,
         }
         return text("score", values)
 

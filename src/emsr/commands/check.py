@@ -14,6 +14,7 @@ from emsr.config import Config, Range, Segment, Source, Superresolve, Volume, We
 if TYPE_CHECKING:
     from torch import nn
 
+    from emsr.schema import Lpips
     from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
 
@@ -65,6 +66,8 @@ def check_config(config: Config) -> None:
         for segmentation, part in (volume.segmentations or {}).items():
             if isinstance(part.weights, WeightsFile):
                 _check_affinities(f"{name}, segmentation {segmentation},", part.weights, config.segment)
+    if config.score and config.score.lpips:
+        _check_lpips(config.score.lpips)
     for name, training in config.trainings.items():
         check_training(name, training, config.windows(name))
 
@@ -175,6 +178,15 @@ def _check_affinities(name: str, weights: WeightsFile, how: Segment) -> None:
     network: Any = _check_tensors(path, card)
     with said_of(f"weights {path} of volume {name}"):
         output_window(how.model_dump(), card, network.geometry)
+
+
+def _check_lpips(files: Lpips) -> None:
+    """Both files are of one published network."""
+    from emsr.commands.check_training import said_of
+    from emsr.models.published_lpips import load
+
+    with said_of("score.lpips"):
+        load(Path(files.backbone), Path(files.linear))
 
 
 def _card_of(name: str, path: Path, output: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ TINY = 1e-10  # keeps a pixel without any feature finite, as in the published ve
 STATED: dict[str, object] = {
     "lpips": "Zhang et al. 2018, eq. 1: features of each layer scaled to unit length at each pixel, squared "
     "difference, weighted by channel, mean over pixels, sum over layers; 0 for equal images, lower is nearer",
+    "input": "version 0.1: grey repeated to three channels, in [-1, 1], shifted and scaled by channel",
 }
 """What ``lpips_distance`` is, in words that go beside the figure; the network is stated by its weights."""
 

@@ -22,10 +22,9 @@ STATED: dict[str, object] = {
     "contrast, so an image that is only blurred agrees as far as rounding and noise let it",
     "weights": "mean removed, Hann window along y and x",
     "rings": "as wide as one period over the shorter side of the section, up to the sampling limit 1 / (2 voxels)",
-    "resolution": "1 / frequency where the curve first falls below the criterion, linear between rings; None where it "
-    "does not fall (the sampling limit) or never is above",
+    "resolution": "1 / frequency where the curve first falls below the criterion, linear between rings; null where it "
+    "does not fall (agreement up to the sampling limit) or never is above",
     "half_bit": "van Heel & Schatz 2005, with half of a ring's samples, which are independent, of one section",
-    "bands": "mean correlation over the samples of a band, its edges as parts of the sampling limit",
 }
 """What the figures are, in words that go beside them."""
 

@@ -10,8 +10,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-SCORE_RESULT = 1
-REPORT_RESULT = 1
+SCORE_RESULT = 2
+REPORT_RESULT = 2
 REPORT_FILES = {
     "volumes": ("sections.png", "planes.png", "scores.tsv"),
     "trainings": ("curves.png", "health.tsv"),
@@ -33,34 +33,37 @@ def score(settings: dict[str, Any], out: Path) -> None:
     """Score the super-resolved test sections of a volume against hr, and its consistency with lr.
 
     ``settings``: volume (name), scale, test (half-open ranges of sections, or null), lr, sr and hr (paths of image
-    cards; hr may be null), segmentation (what ``score_segments`` wrote, or null). Writes ``scores.json``: "image" with
-    means over sections of PSNR and SSIM of bicubic and sr, or null with the "reason"; "consistency" of both, made
-    coarser again, with lr; "per_section"; "settings", what the figures are; "segmentation" and "membrane" as
+    cards; hr may be null), segmentation (what ``score_segments`` wrote, or null), lpips (null, or backbone and linear,
+    each path and sha256). Writes ``scores.json``: "image" with means over sections of PSNR, SSIM, MS-SSIM, LPIPS and
+    the resolution by Fourier ring correlation in nm, of bicubic and sr, or null with the "reason"; "consistency" of
+    both, made coarser again, with lr; "per_section"; "settings", what the figures are; "segmentation" and "membrane" as
     ``score_segments`` has them, or null. Damaged and missing sections are left out, and of hr only test sections are
     read.
     """
     from emsr.durable import read_json, write_json
     from emsr.progress import progress
-    from emsr.steps.tiles import against_truth, consistency
+    from emsr.steps.measures import means, prepare
+    from emsr.steps.tiles import consistency
 
     cards, images = _open(settings)
     excluded = _excluded(cards)
     sections, reason = _sections(settings, cards, excluded)
+    how = prepare(images, cards["sr"]["voxel_size_nm"], settings.get("lpips")) if reason is None else None
     truth, lr = {}, {}
     with progress(len(sections), f"score {settings['volume']}", "sections") as bar:
         for z in sections:
-            if reason is None:
-                truth[z] = against_truth(images, z)
+            if how:
+                truth[z] = how.section(z)
             lr[z] = consistency(images, z)
             bar.update()
     scores = {
         "schema": 1,
         "volume": settings["volume"],
-        "image": _means(truth) if reason is None else None,
+        "image": means(truth, how) if how else None,
         "reason": reason,
         "consistency": _consistency_means(lr),
         "per_section": [_row(z, truth.get(z), lr[z]) for z in sections],
-        "settings": _stated(settings, cards, (sections, excluded), images.kernel),
+        "settings": _stated(settings, cards, (sections, excluded), images.kernel) | _metrics(settings, how),
         **dict.fromkeys(FROM_SEGMENTS),
     }
     if settings.get("segmentation"):
@@ -130,12 +133,6 @@ def _sections(
     return (test, None) if test else (sample, "every test section is damaged or missing")
 
 
-def _means(truth: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    from emsr.metrics.image import summary
-
-    return {name: summary([tally[name] for tally in truth.values()]) for name in ("bicubic", "sr")}
-
-
 def _finite(value: float) -> float | None:
     """``value`` for JSON, which knows no infinity."""
     return value if math.isfinite(value) else None
@@ -153,9 +150,15 @@ def _consistency_means(lr: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 def _row(z: int, truth: Mapping[str, Any] | None, lr: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of one section; PSNR is null where there is no error at all."""
     row: dict[str, Any] = {"z": z, "consistency": {name: _finite(tally.psnr()) for name, tally in lr.items()}}
-    for name, tally in (truth or {}).items():
-        row[name] = {"psnr": _finite(tally.psnr()), "ssim": tally.ssim()}
-    return row
+    return row | {name: measured.row() for name, measured in (truth or {}).items()}
+
+
+def _metrics(settings: Mapping[str, Any], how: Any) -> dict[str, Any]:
+    """What the figures against hr are; without hr, what they would have been of single pixels."""
+    from emsr.metrics.image import STATED
+    from emsr.steps.measures import stated
+
+    return stated(how, settings.get("lpips")) if how else {"metrics": STATED}
 
 
 def _stated(
@@ -165,8 +168,6 @@ def _stated(
     kernel: str,
 ) -> dict[str, Any]:
     """What the figures are: which sections of which images, by what definition."""
-    from emsr.metrics.image import STATED
-
     sections, excluded = chosen
     region = [length * settings["scale"] for length in cards["lr"]["shape"][1:]]
     known = bool(cards["lr"].get("degradation"))
@@ -176,8 +177,8 @@ def _stated(
         "sections": list(sections),
         "left_out": {str(z): why for z, why in excluded.items()},
         "region_yx": region,
-        "metrics": STATED,
-        "mean": "psnr and ssim are means over sections, psnr_pooled that of the mean squared error over all pixels",
+        "mean": "over sections; psnr_pooled is the PSNR of the mean squared error over all pixels, and the resolution "
+        "that of the mean correlation",
         "bicubic": "lr enlarged by Keys' cubic, a = -0.5, rounded to uint8",
         "consistency": {"kernel": kernel, "known": known, "what": "PSNR of the image made coarser again against lr"},
         "sha256": {name: card["sha256"] for name, card in cards.items()},

@@ -1,7 +1,7 @@
 """Scores of one section from arrays on disk, tile by tile, so that memory does not grow with the section.
 
-Tiles lie on the grid of lr pixels and are read with all that upsampling, degrading and SSIM look at, so the figures are
-those of the whole section.
+Tiles are read with all that upsampling, degrading, SSIM and MS-SSIM look at, so the figures are those of the whole
+section.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from emsr.degradation import degrade, reach, upsample
+from emsr.metrics import structure
 from emsr.metrics.image import BORDER, Tally, squared_error, tally_tile
 
+RIVALS = ("bicubic", "sr")  # what is measured against hr
 TILE = 1024  # sr voxels, about the side of a tile
 SUPPORT = 3  # lr pixels beyond its own that bicubic upsampling of a pixel looks at, one to spare
 Span = tuple[int, int]  # half-open
@@ -35,6 +37,11 @@ class Images:
     def plane(self) -> tuple[int, int]:
         """Size (y, x) of an lr section."""
         return int(self.lr.shape[1]), int(self.lr.shape[2])
+
+    @property
+    def fine_plane(self) -> tuple[int, int]:
+        """Size (y, x) of a section of sr: what is scored of one."""
+        return self.plane[0] * self.scale, self.plane[1] * self.scale
 
 
 def read(array: Any, z: int, area: Area) -> np.ndarray:
@@ -66,7 +73,7 @@ def bicubic(images: Images, z: int, area: Area) -> np.ndarray:
 
 
 def tiles(plane: tuple[int, int], side: int) -> Iterator[Area]:
-    """Areas of at most ``side`` x ``side`` lr pixels that partition a section of ``plane`` lr pixels."""
+    """Areas of at most ``side`` x ``side`` pixels that partition a section of ``plane`` pixels."""
     for y in range(0, plane[0], side):
         for x in range(0, plane[1], side):
             yield (y, min(y + side, plane[0])), (x, min(x + side, plane[1]))
@@ -77,23 +84,49 @@ def _scaled(area: Area, scale: int) -> Area:
     return (y0 * scale, y1 * scale), (x0 * scale, x1 * scale)
 
 
-def against_truth(images: Images, z: int) -> dict[str, Tally]:
-    """Tallies of section ``z`` of bicubic and sr against hr, over the scale * lr voxels that all of them have."""
-    total = {"bicubic": Tally(), "sr": Tally()}
-    limits = [length * images.scale for length in images.plane]
-    for lr_area in tiles(images.plane, max(1, TILE // images.scale)):
-        area = _scaled(lr_area, images.scale)
-        y, x = (grown(span, BORDER, limit) for span, limit in zip(area, limits, strict=True))
-        core = inside(area[0], y), inside(area[1], x)
-        truth = read(images.hr, z, (y, x))
-        total["bicubic"] += tally_tile(truth, bicubic(images, z, (y, x)), core)
-        total["sr"] += tally_tile(truth, read(images.sr, z, (y, x)), core)
-    return total
+def rivals(images: Images, z: int, area: Area) -> dict[str, np.ndarray]:
+    """Voxels (y, x) of ``area`` (sr voxels) of one section: "hr", and what is measured against it."""
+    return {
+        "hr": read(images.hr, z, area),
+        "bicubic": bicubic(images, z, area),
+        "sr": read(images.sr, z, area),
+    }
+
+
+def against_truth(images: Images, z: int, scales: int) -> dict[str, tuple[Tally, structure.Tally]]:
+    """Tallies of section ``z`` of bicubic and sr against hr, over the scale * lr voxels that all of them have.
+
+    The second is MS-SSIM's, of so many ``scales``; empty for 0.
+    """
+    step = 2 ** (len(structure.WEIGHTS) - 1)  # tiles start where pixels of the coarsest scale do
+    plane = images.fine_plane
+    found = dict.fromkeys(RIVALS, (Tally(), structure.Tally((0.0,) * scales, (0,) * scales)))
+    for area in tiles(plane, -(-TILE // step) * step):
+        y, x = (grown(span, structure.HALO, limit) for span, limit in zip(area, plane, strict=True))
+        voxels = rivals(images, z, (y, x))
+        for name, (pixels, coarser) in found.items():
+            pair = voxels["hr"], voxels[name]
+            if scales:
+                coarser += structure.tally_tile(*pair, _core(area, (y, x)), scales)
+            found[name] = pixels + _near(pair, area, (y, x), plane), coarser
+    return found
+
+
+def _core(area: Area, outer: Area) -> tuple[slice, slice]:
+    """Where ``area`` lies in an array of ``outer``."""
+    return inside(area[0], outer[0]), inside(area[1], outer[1])
+
+
+def _near(pair: tuple[np.ndarray, np.ndarray], area: Area, outer: Area, plane: Span) -> Tally:
+    """PSNR's and SSIM's tally of ``area`` from arrays of ``outer``, which is at least what their windows look at."""
+    y, x = (grown(span, BORDER, limit) for span, limit in zip(area, plane, strict=True))
+    truth, image = (voxels[_core((y, x), outer)] for voxels in pair)
+    return tally_tile(truth, image, _core(area, (y, x)))
 
 
 def consistency(images: Images, z: int) -> dict[str, Tally]:
     """Tallies of section ``z`` of bicubic and sr, made coarser again by ``kernel``, against lr."""
-    total = {"bicubic": Tally(), "sr": Tally()}
+    total = {name: Tally() for name in RIVALS}
     s = images.scale
     halo = -(-reach(s, images.kernel) // s)  # lr pixels
     for area in tiles(images.plane, max(1, TILE // s)):
