@@ -20,6 +20,7 @@ AXES = ("z", "y", "x")
 LEVELS = 256  # affinities are judged as the uint8 that they are written as
 SURE = 1e-7  # affinities nearer than this to 0 or 1 are taken for it: float32 has no finer step below 1
 LARGE = 2**17  # voxels of a window above which fewer are looked at
+FIRST = 100  # training batches, of which one must hold both kinds of affinities
 Array = np.ndarray[Any, Any]
 
 
@@ -39,12 +40,9 @@ class Affinity:
         self.request = VolumeRequest(window, output_shape(self.network, window), self.stage)
         self.patches = self._patches("training")
         self.validation = self._fixed(VALIDATION_PATCHES)
-        truth = np.sum([counted(torch.from_numpy(b.target), b) for b in self.validation], axis=(0, -1))  # (3, 2)
-        if not truth.all(axis=1).any():
-            raise ValueError(
-                f"validation labels of stage {self.stage.name} hold {_of(truth, 0)} cut and {_of(truth, 1)} connected "
-                "affinities (z, y, x): validate on sections with at least two objects"
-            )
+        _check_kinds(self.validation, f"validation labels of stage {self.stage.name}", "validate")
+        first = (self.patches.batch(step) for step in range(FIRST))
+        _check_kinds(first, f"training labels of stage {self.stage.name}", "train")
 
     def state(self) -> nn.Module:
         return nn.ModuleDict({"network": self.network})
@@ -122,6 +120,20 @@ def _check(context: Context) -> None:
     for one in (*context.training, *context.validation):
         if not isinstance(one, LabelledSeries):
             raise ValueError(f"volume {one.name} comes without labels, which stage {stage.name} learns from: name them")
+
+
+def _check_kinds(batches: Iterable[VolumeBatch], labels: str, verb: str) -> None:
+    """Raise ValueError unless truth holds cut and connected affinities of one axis; reads no more than it takes."""
+    truth, patches = np.zeros((len(AXES), 2), np.int64), 0
+    for batch in batches:
+        truth += counted(torch.from_numpy(batch.target), batch).sum(-1)
+        patches += len(batch.image)
+        if truth.all(axis=1).any():
+            return
+    raise ValueError(
+        f"{labels} hold {_of(truth, 0)} cut and {_of(truth, 1)} connected affinities (z, y, x) in {patches} patches: "
+        f"{verb} on sections with at least two objects"
+    )
 
 
 def output_shape(network: nn.Module, window: Shape) -> Shape:
