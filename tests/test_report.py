@@ -209,6 +209,40 @@ def test_verdict_counts_sections_better_in_both() -> None:
     assert caveats.verdict(volume(GOOD, scores={"image": None}))[0] == "unmeasured"
 
 
+FURTHER = {"psnr": 30.0, "ssim": 0.8, "ms_ssim": 0.95, "lpips": 0.25, "frc_nm": 22.9, "frc_half_bit_nm": 24.28}
+STATED = {"frc": {"limit_nm": 8.0, "middle_yx": [60, 72]}, "lpips": {"network": "alex", "middle_yx": [60, 72]}}
+MEANS = [
+    ({}, {"FRC 1/7, nm": "22.9", "FRC half-bit, nm": "24.3", "MS-SSIM": "0.9500", "LPIPS": "0.2500"}, "measured"),
+    ({"frc_nm": None, "frc_at_limit": ["frc_nm"]}, {"FRC 1/7, nm": "≤ 8.0", "FRC half-bit, nm": "24.3"}, "never falls"),
+    ({"frc_nm": None}, {"FRC 1/7, nm": "–"}, "below from the first ring on"),
+]
+
+
+@pytest.mark.parametrize(("change", "cells", "reason"), MEANS)
+def test_means_of_further_figures(change: dict[str, Any], cells: dict[str, str], reason: str) -> None:
+    """A resolution that the voxels limit is the best that can be, and no missing figure."""
+    image = {"bicubic": FURTHER, "sr": FURTHER | {"frc_at_limit": []} | change}
+    table = tables.score_table(volume([], scores={"image": image, "settings": STATED}))
+    found = dict(zip(table.columns, table.rows[1], strict=True))
+    assert {title: found[title] for title in cells} == cells, reason
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    table = Table("", ("image", "LPIPS", "SSIM"), [("bicubic", "–", "0.8"), ("sr", "–", "–")])
+    assert tables.said(table) == Table("", ["image", "SSIM"], [["bicubic", "0.8"], ["sr", "–"]])
+
+
+def test_gain_is_positive_where_better() -> None:
+    rows = [row(z, 30, 32) for z in (4,)]
+    rows[0]["bicubic"] |= {"frc_nm": 22.9, "ms_ssim": 0.9}
+    rows[0]["sr"] |= {"frc_nm": 25.0, "ms_ssim": 0.95}
+    table = tables.section_table(volume(rows))
+    cells = [str(cell) for cell in table.rows[0]]
+    assert cells[table.columns.index("sr FRC 1/7") + 1] == "−2.1"
+    assert cells[table.columns.index("sr MS-SSIM") + 1] == "+0.0500"
+    assert table.states == [""], "marked for PSNR and SSIM alone"
+
+
 def test_long_tables_keep_marked_rows() -> None:
     rows = [row(z, 30, 32) for z in range(100)] + [row(100, 30, 29)]
     short = tables.shown(tables.section_table(volume(rows)))
@@ -435,6 +469,9 @@ SAID = [
     ("scikit-image", "a version"),
     ("validation:", "the resolved configuration"),
     ("1.010", "the seam score"),
+    ("MS-SSIM is of 3 scales", "how many scales 64 voxels hold"),
+    ("No LPIPS: no weights are named (score.lpips) (bicubic and sr).", "why a figure is missing"),
+    ("agrees with hr down to (FRC), nm", "the finest period in the headline"),
 ]
 
 

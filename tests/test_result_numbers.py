@@ -238,7 +238,8 @@ def score(folder: Path) -> Made:
     settings = {"volume": "v", "scale": 4, "test": [[3, 6]], **{k: str(folder / f"{k}.json") for k in ("hr", "sr")}}
     score({**settings, "lr": str(folder / "lr_x4.json")}, folder / "scores.json")
     image = json.loads((folder / "scores.json").read_text())["image"]
-    return {name: np.array([image[name]["psnr"], image[name]["ssim"]]) for name in ("bicubic", "sr")}
+    keys = ("psnr", "ssim", "ms_ssim", "frc_nm", "frc_half_bit_nm")
+    return {name: np.array([image[name][key] for key in keys], float) for name in ("bicubic", "sr")}
 
 
 def report(folder: Path) -> Made:

@@ -11,8 +11,14 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from emsr.degradation import degrade, upsample
-from emsr.steps import tiles
+from emsr.fingerprints import hashed
+from emsr.metrics.perceptual import lpips_distance
+from emsr.metrics.spectrum import resolution, ring_correlation
+from emsr.metrics.structure import ms_ssim
+from emsr.models.published_lpips import load
+from emsr.steps import measures, tiles
 from emsr.steps.score import SAMPLE, score
+from published_lpips import saved
 from report_project import Finished, soft_tissue
 
 
@@ -58,6 +64,112 @@ def test_consistency_is_that_of_the_whole_section(
         coarse = degrade(finished.sr[z], 4)
         expected = peak_signal_noise_ratio(finished.lr[z], coarse, data_range=255)
         assert row["consistency"]["sr"] == pytest.approx(expected, abs=1e-9)
+
+
+def images_of(finished: Finished, z: int) -> dict[str, np.ndarray]:
+    """hr, bicubic and sr of a section, over the 60 x 72 voxels that all of them have."""
+    assert finished.sr is not None
+    return {"hr": finished.hr[z, :60, :72], "bicubic": upsample(finished.lr[z], 4), "sr": finished.sr[z]}
+
+
+@pytest.mark.parametrize("tile", [8, 20, 1024])
+def test_ms_ssim_is_that_of_whole_sections(finished: Finished, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
+    """60 voxels hold a window of 11 at three scales; tiles start where the coarsest pixels do."""
+    monkeypatch.setattr(tiles, "TILE", tile)
+    scores = scored(finished)
+    assert scores["settings"]["ms_ssim"]["scales_used"] == 3
+    for name in ("bicubic", "sr"):
+        values = [ms_ssim(images_of(finished, z)["hr"], images_of(finished, z)[name], 3) for z in range(4, 8)]
+        assert [row[name]["ms_ssim"] for row in scores["per_section"]] == pytest.approx(values, abs=1e-12)
+        assert scores["image"][name]["ms_ssim"] == pytest.approx(np.mean(values), abs=1e-12)
+
+
+MIDDLES = [
+    (1024, np.s_[:, :], [60, 72], "all of a section"),
+    (32, np.s_[14:46, 20:52], [32, 32], "the middle of it"),
+]
+
+
+@pytest.mark.parametrize(("side", "cut", "size", "reason"), MIDDLES)
+def test_frc_is_of_the_middle(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, side: int, cut: Any, size: list[int], reason: str
+) -> None:
+    monkeypatch.setattr(measures, "FRC_SIDE", side)
+    scores = scored(finished)
+    assert scores["settings"]["frc"]["middle_yx"] == size, reason
+    assert scores["settings"]["frc"]["limit_nm"] == 8
+    for name in ("bicubic", "sr"):
+        pairs = [(images_of(finished, z)["hr"][cut], images_of(finished, z)[name][cut]) for z in range(4, 8)]
+        for key, criterion in measures.CRITERIA.items():
+            found = resolution(ring_correlation(pairs, (4.0, 4.0)), criterion)
+            assert scores["image"][name][key] == found.nm, reason
+            assert scores["image"][name]["reasons"].get(key) == found.reason, reason
+        alone = resolution(ring_correlation(pairs[:1], (4.0, 4.0)))
+        assert scores["per_section"][0][name]["frc_nm"] == alone.nm, reason
+    assert scores["image"]["bicubic"]["frc_nm"] > 8, "lr holds no period under 32 nm, and noise hides the rest"
+
+
+def test_lpips_is_of_the_middle(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "LPIPS_SIDE", 40)
+    files = dict(zip(measures.FILES, saved(finished.root, "alex"), strict=True))
+    weights = {name: hashed(str(path)) for name, path in files.items()}
+    scores = scored(finished, lpips=weights)
+    lpips = load(**files)
+    maps = {name: measures.features(lpips, one[10:50, 16:56]) for name, one in images_of(finished, 4).items()}
+    for name in ("bicubic", "sr"):
+        expected = lpips_distance(maps["hr"], maps[name], lpips.weights)
+        assert scores["per_section"][0][name]["lpips"] == pytest.approx(expected, rel=1e-6)
+        rows = [row[name]["lpips"] for row in scores["per_section"]]
+        assert scores["image"][name]["lpips"] == pytest.approx(np.mean(rows))
+    stated = scores["settings"]["lpips"]
+    assert (stated["network"], stated["middle_yx"]) == ("alex", [40, 40])
+    assert stated["sha256"] == {name: file["sha256"] for name, file in weights.items() if file}
+
+
+NULLS = [
+    ((8, 8, 8), 4, "ms_ssim", "sections of 8 x 8 voxels are smaller than the window, 11 x 11"),
+    ((8, 32, 32), 4, "lpips", "no weights are named (score.lpips)"),
+    ((8, 7, 28), 7, "frc_nm", "sections of 7 x 28 voxels are smaller than 8 x 8"),
+]
+
+
+@pytest.mark.parametrize(("shape", "scale", "figure", "reason"), NULLS)
+def test_what_cannot_be_said_is_null_with_its_reason(
+    tmp_path: Path, shape: tuple[int, int, int], scale: int, figure: str, reason: str
+) -> None:
+    scores = scored(Finished(tmp_path, soft_tissue(shape), scale=scale).write())
+    for name in ("bicubic", "sr"):
+        assert scores["image"][name][figure] is None
+        assert scores["image"][name]["reasons"][figure] == reason
+        assert scores["per_section"][0][name][figure] is None
+
+
+def test_small_sections_have_no_lpips(tmp_path: Path) -> None:
+    finished = Finished(tmp_path, soft_tissue((8, 20, 40))).write()
+    weights = {name: hashed(str(path)) for name, path in zip(measures.FILES, saved(tmp_path, "alex"), strict=True)}
+    found = scored(finished, lpips=weights)["image"]["sr"]
+    assert found["lpips"] is None
+    assert found["reasons"]["lpips"] == "sections of 20 x 40 voxels are smaller than 31 x 31, which alex needs"
+
+
+def test_weights_that_changed_are_refused(finished: Finished) -> None:
+    files = dict(zip(measures.FILES, saved(finished.root, "alex"), strict=True))
+    weights = {name: hashed(str(path)) for name, path in files.items()}
+    files["linear"].write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"score.lpips.linear: .*linear.pth changed since the workflow was planned"):
+        scored(finished, lpips=weights)
+    assert not (finished.folder / "scores.json").exists()
+
+
+def test_sections_constant_in_their_middle_are_in_no_spectrum(tmp_path: Path) -> None:
+    hr = soft_tissue((8, 32, 32))
+    hr[5] = 90  # and so are bicubic and sr
+    finished = Finished(tmp_path, hr).write()
+    scores = scored(finished)
+    assert scores["per_section"][1]["sr"]["frc_nm"] is None
+    assert [scores["image"][name]["frc_sections"] for name in ("bicubic", "sr")] == [3, 3]
+    scores = scored(finished, test=[[5, 6]])
+    assert scores["image"]["sr"]["reasons"]["frc_nm"] == "every test section is constant in its middle"
 
 
 def test_settings_say_what_was_scored(finished: Finished) -> None:

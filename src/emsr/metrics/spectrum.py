@@ -136,14 +136,16 @@ def thresholds(of: Rings, criterion: Criterion) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Resolution:
-    """``nm`` is the period up to which the curve holds; where None, ``reason`` says why and ``limit_nm`` what is known.
+    """``nm`` is the period up to which the curve holds; where None, ``reason`` says why.
 
-    ``limit_nm`` is the finest period that the voxels can hold, two voxels.
+    ``limit_nm`` is the finest period that the voxels can hold, two voxels; ``at_limit`` says that the curve holds up to
+    it, so that ``nm`` is None because it is at most that.
     """
 
     nm: float | None
     limit_nm: float
     reason: str | None = None
+    at_limit: bool = False
 
 
 def resolution(curve: Curve, criterion: Criterion = "1/7") -> Resolution:
@@ -152,7 +154,7 @@ def resolution(curve: Curve, criterion: Criterion = "1/7") -> Resolution:
     limit = 1 / curve.of.limit
     fallen = np.flatnonzero(above < 0)
     if not fallen.size:
-        return Resolution(None, limit, f"the correlation stays above {criterion} up to the sampling limit")
+        return Resolution(None, limit, f"the correlation stays above {criterion} up to the sampling limit", True)
     if fallen[0] == 0:
         return Resolution(None, limit, f"the correlation is below {criterion} from the first ring on")
     last, first = fallen[0] - 1, fallen[0]

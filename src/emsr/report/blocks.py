@@ -107,6 +107,11 @@ def share(value: float | None, signed: bool = False) -> str:
     return "–" if value is None else minus(f"{value:+.4f}" if signed else f"{value:.4f}")
 
 
+def nanometres(value: float | None, signed: bool = False) -> str:
+    """nm with one decimal; "–" where there is none."""
+    return "–" if value is None else minus(f"{value:+.1f}" if signed else f"{value:.1f}")
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as people say them: "8 s", "2 min 5 s", "3 h 7 min"."""
     if seconds is None:

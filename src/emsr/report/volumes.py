@@ -38,16 +38,19 @@ def draw(volume: VolumeEvidence) -> Drawings:
 
 
 def headline(volume: VolumeEvidence) -> Headline:
-    """The large figures: PSNR and SSIM of bicubic and of sr with the gain, or consistency where there is no truth."""
+    """The large figures of bicubic and of sr with the gain: PSNR, SSIM; FRC; consistency where there is no truth."""
     image = volume.scores.get("image")
     subtitle = f"×{volume.scale}, {_nm(volume.lr['voxel_size_nm'])} to {_nm(volume.sr['voxel_size_nm'])}"
     state, words = caveats.verdict(volume)
     figures = []
     if image:
-        for measure, label, written in tables.MEASURES[:2]:
-            before, after = image["bicubic"][measure], image["sr"][measure]
-            gain = None if before is None or after is None else after - before
-            figures.append((label + ", dB" * (measure == "psnr"), written(before), written(after), written(gain, True)))
+        for measure in (tables.PSNR, tables.SSIM):
+            before, after = (image[name][measure.key] for name in ("bicubic", "sr"))
+            figures.append(
+                (measure.title, measure.written(before), measure.written(after), measure.gain(before, after))
+            )
+        before, after = (tables.mean(volume, name, tables.FRC) for name in ("bicubic", "sr"))
+        figures.append(("agrees with hr down to (FRC), nm", before, after, ""))
     else:
         found = volume.scores.get("consistency") or {}
         before, after = ((found.get(name) or {}).get("psnr") for name in ("bicubic", "sr"))
@@ -164,4 +167,4 @@ def _score_tables(volume: VolumeEvidence) -> list[Block]:
     """Means and sections; without truth the headline and the chart have said all."""
     if not volume.scores.get("image"):
         return []
-    return [tables.score_table(volume), tables.shown(tables.section_table(volume))]
+    return [tables.said(tables.score_table(volume)), tables.shown(tables.section_table(volume, tables.MEASURES))]

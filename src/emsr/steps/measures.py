@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FRC_SIDE = 1024  # sr voxels, the side of the square in a section's middle whose spectrum is taken
 LPIPS_SIDE = 512  # the same, of the square that a network looks at
 LEAST_FRC = 8  # voxels
+FILES = ("backbone", "linear")  # of LPIPS
 CRITERIA: dict[str, spectrum.Criterion] = {"frc_nm": "1/7", "frc_half_bit_nm": "half-bit"}
 
 
@@ -137,7 +138,7 @@ def load_lpips(weights: Mapping[str, Any]) -> Lpips:
     from emsr.fingerprints import content_sha256
     from emsr.models.published_lpips import load
 
-    paths = {name: Path(weights[name]["path"]) for name in ("backbone", "linear")}
+    paths = {name: Path(weights[name]["path"]) for name in FILES}
     for name, path in paths.items():
         if content_sha256(path) != weights[name]["sha256"]:
             raise ValueError(f"score.lpips.{name}: {path} changed since the workflow was planned: start it again")
@@ -145,7 +146,10 @@ def load_lpips(weights: Mapping[str, Any]) -> Lpips:
 
 
 def means(truth: Mapping[int, Mapping[str, Measured]], how: Measures) -> dict[str, dict[str, Any]]:
-    """The figures of bicubic and of sr over all sections; "reasons" says why one is null."""
+    """The figures of bicubic and of sr over all sections; "reasons" says why one is null.
+
+    "frc_at_limit" names resolutions that are null because the images agree up to what the voxels can hold.
+    """
     return {name: _mean([section[name] for section in truth.values()], how.reasons) for name in RIVALS}
 
 
@@ -155,13 +159,14 @@ def _mean(sections: Sequence[Measured], stated: Mapping[str, str]) -> dict[str, 
     for key in ("ms_ssim", "lpips"):
         found[key] = None if key in reasons else float(np.mean([getattr(one, key) for one in sections]))
     curve = reduce(spectrum.Curve.__add__, curves) if curves else None
-    for key, criterion in CRITERIA.items():
-        resolved = spectrum.resolution(curve, criterion) if curve else None
-        found[key] = resolved and resolved.nm
+    resolved = {key: spectrum.resolution(curve, how) for key, how in CRITERIA.items()} if curve else {}
+    for key in CRITERIA:
+        found[key] = resolved[key].nm if key in resolved else None
         if found[key] is None:
-            reason = resolved.reason if resolved else "every test section is constant in its middle"
-            reasons.setdefault(key, str(reason))
-    return {**found, "frc_sections": len(curves), "reasons": reasons}
+            constant = "every test section is constant in its middle"
+            reasons.setdefault(key, str(resolved[key].reason) if key in resolved else constant)
+    at_limit = [key for key, one in resolved.items() if one.at_limit]
+    return {**found, "frc_at_limit": at_limit, "frc_sections": len(curves), "reasons": reasons}
 
 
 def stated(how: Measures, weights: Mapping[str, Any] | None) -> dict[str, Any]:
