@@ -14,8 +14,9 @@ import yaml
 
 from emsr.config import parse
 from emsr.report import page, segmentation, worth
-from emsr.report.blocks import Paragraph
+from emsr.report.blocks import Paragraph, Table
 from emsr.report.evidence import SegmentEvidence
+from emsr.report.segment_terms import terms
 from emsr.report.style import styled
 from emsr.report.volumes import Drawings, draw
 from emsr.report.worth_chart import BOUNDS, Line, worth_chart
@@ -107,6 +108,35 @@ def test_files_beside_the_page_are_outputs_of_the_rule(whole: tuple[Path, Page],
         (one["kind"], one["bits"], one["nearest"][2]) for one in listed
     ]
     assert len((folder / "worth.tsv").read_text().splitlines()) == 1 + 3 * 2 + 1
+
+
+def test_every_table_says_what_it_stands_on(whole: tuple[Path, Page], segments: SegmentEvidence) -> None:
+    said = terms(segments.scores)
+    for part in ("border tolerance", "labels not counted: 0", "organelles", "thresholds of segments:", "of membrane:"):
+        assert part in said
+    chapter = segmentation.chapter("tissue", segments, {})
+    blocks = [block for one in (chapter, *chapter.parts) for block in one.blocks if isinstance(block, Table)]
+    assert len(blocks) == 8
+    assert all(said in table.caption for table in blocks)
+    for name in ("volumes/tissue/segmentation", "volumes/tissue/mistakes", "volumes/tissue/membrane", "worth"):
+        text = (whole[0].with_suffix("") / f"{name}.tsv").read_text(encoding="utf-8")
+        rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+        assert rows, name
+        assert all(row["terms"] == said or row.get("metric") == "ssim" for row in rows), name
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"border_nm": 0.0}, "no border tolerance"),
+        ({"border_nm": 8.0, "in_plane": True}, "border tolerance 8 nm in the section"),
+        ({"organelles": {"max_voxels": 25, "absorbed": 3}}, "up to 25 voxels within another (organelles) are part of"),
+        ({"validation": None}, "of membrane: the scored data itself"),
+        ({"validation": [[3, 5]]}, "of membrane: validation sections 3–4"),
+    ],
+)
+def test_terms(segments: SegmentEvidence, change: dict[str, Any], words: str) -> None:
+    assert words in terms({**segments.scores, "settings": {**segments.scores["settings"], **change}})
 
 
 def test_without_segmentations_nothing_is_said(project: Project, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from emsr.report.blocks import Block, Cell, Chapter, Image, Paragraph, Table
 from emsr.report.evidence import Card, SegmentEvidence
 from emsr.report.segment_pictures import ACROSS
+from emsr.report.segment_terms import terms
 from emsr.report.style import webp
 
 MISTAKES = {
@@ -68,7 +69,7 @@ def mistakes(segments: SegmentEvidence, kind: str, pictures: Pictures) -> list[B
     return [
         Paragraph(words),
         *_shown(pictures, (kind.capitalize(), len(getattr(segments, kind))), LINES),
-        Table(f"The worst {kind}", columns, rows),
+        Table(f"The worst {kind}. {terms(segments.scores)}", columns, rows),
     ]
 
 
@@ -94,7 +95,7 @@ def membrane(segments: SegmentEvidence, kind: str, pictures: Pictures) -> list[B
     return [
         Paragraph(words),
         *_shown(pictures, ("Windows", len(getattr(segments, kind))), COLOURS),
-        Table(f"The windows with most {kind} membrane", columns, rows),
+        Table(f"The windows with most {kind} membrane. {terms(segments.scores)}", columns, rows),
     ]
 
 
@@ -136,15 +137,17 @@ def mistake_list(scores: Card) -> Table:
     keys = ("kind", "bits", "truth", "segment", "main", "voxels", "whole")
     named = ("kind", "bits", "object", "segment", "largest", "voxels", "of voxels")
     found = [row for kind in MISTAKES for row in (scores["worst"] or {}).get(kind) or ()]
-    columns = (*named, *AXES, *_columns())
-    return Table("", columns, [(*(row[key] for key in keys), *row["nearest"], *_where(row)) for row in found])
+    columns, said = (*named, *AXES, *_columns(), "terms"), terms(scores)
+    return Table("", columns, [(*(row[key] for key in keys), *row["nearest"], *_where(row), said) for row in found])
 
 
 def window_list(scores: Card) -> Table:
     """Every listed window with a column for each number."""
     keys = ("invented", "lost", "sr", "hr", "voxels")
-    columns = ("most", *keys, *_columns())
-    rows = [(kind, *(row[key] for key in keys), *_where(row)) for kind in MEMBRANE for row in scores[kind] or ()]
+    columns, said = ("most", *keys, *_columns(), "level sr", "level hr", "terms"), terms(scores)
+    levels = [(scores.get("invented_lost_levels") or {}).get(image) for image in ("sr", "hr")]
+    found = [(kind, row) for kind in MEMBRANE for row in scores[kind] or ()]
+    rows = [(kind, *(row[key] for key in keys), *_where(row), *levels, said) for kind, row in found]
     return Table("", columns, rows)
 
 

@@ -11,6 +11,7 @@ from emsr.report import segment_places, worth
 from emsr.report.blocks import Block, Cell, Chapter, Paragraph, Points, Table, minus, numbered
 from emsr.report.evidence import Card, SegmentedEvidence, SegmentEvidence
 from emsr.report.segment_pictures import membrane_pictures, mistake_pictures
+from emsr.report.segment_terms import SOURCES, terms
 from emsr.report.style import pixels, styled
 from emsr.report.tables import voxels
 
@@ -61,9 +62,8 @@ def headline(volume: SegmentedEvidence) -> Table:
         for name in rivals(scores)
         for row in [scores["membrane"][name]]
     ]
-    words = f"Against labels, on {numbered(scores['settings']['sections'])}"
     columns = ("segmentation", "VOI, bits ↓", "adapted Rand error ↓", "best membrane F1 ↑")
-    return Table(f"{words}: ↓ lower is better, ↑ higher", columns, rows)
+    return Table(f"Against labels: ↓ lower is better, ↑ higher. {terms(scores)}", columns, rows)
 
 
 def _worth(segments: SegmentEvidence) -> Block:
@@ -99,9 +99,8 @@ def object_table(scores: Card) -> Table:
         for name in rivals(scores)
         for row in [scores["segmentation"][name]]
     ]
-    return Table(
-        "Objects of the whole volume. VOI in bits, lower is better; adapted Rand error likewise", columns, rows
-    )
+    words = "Objects of the whole volume. VOI in bits, lower is better; adapted Rand error likewise"
+    return Table(f"{words}. {terms(scores)}", columns, rows)
 
 
 def section_table(scores: Card) -> Table:
@@ -112,7 +111,7 @@ def section_table(scores: Card) -> Table:
     ]
     columns = ("segmentation", *MEAN_COLUMNS, "sections", "unlabelled")
     words = "Objects of single sections (2D), means over sections: pieces that are connected in the section"
-    return Table(words, columns, rows)
+    return Table(f"{words}. {terms(scores)}", columns, rows)
 
 
 def membrane_table(scores: Card) -> Table:
@@ -124,7 +123,7 @@ def membrane_table(scores: Card) -> Table:
         for name in rivals(scores)
         for row in [scores["membrane"][name]]
     ]
-    return Table("Membrane against borders of labels: higher is better", columns, rows)
+    return Table(f"Membrane against borders of labels: higher is better. {terms(scores)}", columns, rows)
 
 
 def score_list(scores: Card) -> Table:
@@ -137,11 +136,12 @@ def score_list(scores: Card) -> Table:
             *(scores["segmentation"][name][key] for key in own),
             *(scores["sections"][name][key] for key in of_sections),
             *(scores["membrane"][name][key] for key in of_membrane),
+            terms(scores),
         )
         for name in rivals(scores)
     ]
     second = (*(f"2D {key}" for key in of_sections), *(f"membrane {key}" for key in of_membrane))
-    return Table("", ("segmentation", *own, *second), rows)
+    return Table("", ("segmentation", *own, *second, "terms"), rows)
 
 
 # -- what the figures are ---------------------------------------------------------------------------------------------
@@ -203,11 +203,10 @@ def _organelles(organelles: Card) -> str:
 
 def _thresholds(scores: Card) -> list[str]:
     """Who chose the thresholds of segments, in one sentence each."""
-    sources = {"config": "stated in the configuration", "validation": "those of least VOI on validation sections"}
     found: dict[str, list[str]] = {}
     for name in rivals(scores):
         found.setdefault(scores["segmentation"][name]["threshold_source"], []).append(name)
-    return [f"Thresholds of {', '.join(names)}: {sources.get(source, source)}." for source, names in found.items()]
+    return [f"Thresholds of {', '.join(names)}: {SOURCES.get(source, source)}." for source, names in found.items()]
 
 
 def _membrane_words(settings: Card) -> str:

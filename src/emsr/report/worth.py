@@ -9,6 +9,7 @@ import numpy as np
 from emsr.report.blocks import Block, Chapter, Image, Paragraph, Points, Table, numbered
 from emsr.report.canvas import DPI
 from emsr.report.evidence import AffinityNetwork, SegmentEvidence, VolumeEvidence
+from emsr.report.segment_terms import terms
 from emsr.report.style import pixels, styled, svg
 from emsr.report.worth_chart import METRICS, Line, worth_chart
 
@@ -42,6 +43,7 @@ def opening(volumes: Sequence[VolumeEvidence]) -> list[Chapter]:
         "is as good as the rival, at 100% as good as hr, below 0% worse than the rival. ↓: lower is better, ↑: higher "
         f"is better. Dark lines are bootstrap intervals. {over}"
     )
+    caption += "".join(f" {name}: {terms(segments.scores)}." for name, segments in compared)
     blocks: list[Block] = [Image(drawn, "image/svg+xml", caption)]
     for name, segments in compared:
         blocks += [Paragraph(f"What was compared in {name}", "name"), Points(rivals(segments))]
@@ -99,7 +101,8 @@ def table(segments: SegmentEvidence) -> Table:
         for line in lines(segments)
     ]
     words = (
-        f"The share of the gap between a rival and hr that super-resolution closes. Intervals: {_resampled(segments)}"
+        f"The share of the gap between a rival and hr that super-resolution closes. Intervals: {_resampled(segments)}. "
+        f"{terms(segments.scores)}"
     )
     columns = ("metric", "against", "share of the gap", "interval", "rival", "sr", "hr", "remark")
     return Table(words, columns, rows)
@@ -110,11 +113,16 @@ def share_list(volumes: Sequence[VolumeEvidence]) -> Table:
     keys = ("share", "low", "high", "bicubic", "sr", "hr", "sub_volumes", "undefined")
     columns = ("volume", "metric", "against", "share", "low", "high", "rival", "sr", "hr", "resampled", "undefined")
     rows = [
-        (name, line.metric, line.rival, *(line.found[key] for key in keys), line.reason)
+        (name, line.metric, line.rival, *(line.found[key] for key in keys), line.reason, said(line, segments))
         for name, segments in _compared(volumes)
         for line in lines(segments)
     ]
-    return Table("Shares of all volumes", (*columns, "remark"), rows)
+    return Table("Shares of all volumes", (*columns, "remark", "terms"), rows)
+
+
+def said(line: Line, segments: SegmentEvidence) -> str:
+    """What a share stands on; that of SSIM needs no labels."""
+    return "" if line.metric == "ssim" else terms(segments.scores)
 
 
 def doubts(segments: SegmentEvidence | None) -> list[tuple[str, str]]:
