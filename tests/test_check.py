@@ -203,6 +203,9 @@ MISTAKES = [
     ("coarse voxels of another scale", with_lr((6, 4, 4), (40, 16, 16)),
      "voxel size [40.0, 16.0, 16.0] nm of lr is not [40.0, 4.0, 4.0] nm of hr times scale 8 of training t"),
     ("thinner coarse sections", with_lr((6, 4, 4), (30, 32, 32)), "voxel size [30.0, 32.0, 32.0] nm of lr is not"),
+    ("labels of another voxel size", lambda values: write(Path("v.h5"), RAW.astype(np.uint64), False, "o")
+     or values["volumes"]["v"]["labels"].update(dataset="o", voxel_size_nm=[40, 8, 8]),
+     "volumes.v: voxel size [40.0, 8.0, 8.0] nm of labels is not [40.0, 4.0, 4.0] nm of hr"),
     ("hr smaller than the scale", source_of(RAW[:, :6, :]), "hr [6, 6, 32] is smaller than scale 8 of training t"),
     ("patch off the latent grid", stage("codebook", {"patch": 100}),
      "trainings.t: stage codebook: patch 100 is not a multiple of 16, which its network needs; use 96"),

@@ -93,6 +93,7 @@ def _check_volume(name: str, volume: Volume, scales: Mapping[int, str]) -> tuple
     if volume.hr and volume.labels:
         with_labels, with_hr = (_opened(source) for source in (volume.labels, volume.hr))
         check_same_shape(with_labels, with_hr)
+        _check_same_voxels(f"volumes.{name}", admitted["hr"], admitted["labels"])
     if volume.hr and volume.lr:
         _check_pair(f"volumes.{name}", admitted["hr"], admitted["lr"], scales)
     shape = volume.tissue.shape if volume.tissue else admitted["hr" if volume.hr else "lr"].box.shape
@@ -102,6 +103,15 @@ def _check_volume(name: str, volume: Volume, scales: Mapping[int, str]) -> tuple
                 f"volumes.{name}: hr {list(shape)} is smaller than scale {scale} of {user}; use a larger one"
             )
     return shape
+
+
+def _check_same_voxels(where: str, hr: Admitted, labels: Admitted) -> None:
+    """Labels lie voxel by voxel on hr."""
+    size, of_hr = labels.voxel_size_nm, hr.voxel_size_nm
+    if any(abs(a - b) > ROUNDING * b for a, b in zip(size, of_hr, strict=True)):
+        raise ValueError(
+            f"{where}: voxel size {list(size)} nm of labels is not {list(of_hr)} nm of hr; correct the one that is wrong"
+        )
 
 
 def _check_pair(where: str, hr: Admitted, lr: Admitted, scales: Mapping[int, str]) -> None:
