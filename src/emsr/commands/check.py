@@ -110,7 +110,7 @@ def _check_same_voxels(where: str, hr: Admitted, labels: Admitted) -> None:
     size, of_hr = labels.voxel_size_nm, hr.voxel_size_nm
     if any(abs(a - b) > ROUNDING * b for a, b in zip(size, of_hr, strict=True)):
         raise ValueError(
-            f"{where}: voxel size {list(size)} nm of labels is not {list(of_hr)} nm of hr; correct the one that is wrong"
+            f"{where}: voxel size {list(size)} nm of labels is not {list(of_hr)} nm of hr; correct the wrong one"
         )
 
 

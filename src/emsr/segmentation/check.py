@@ -24,7 +24,7 @@ def check_affinities(affinities: np.ndarray, channels: int = 3) -> None:
         raise ValueError(f"affinities are {found}, not uint8: store round(255 * affinity)")
     if affinities.ndim != 4 or affinities.shape[0] != channels or affinities.size == 0:
         raise ValueError(
-            f"affinities of shape {affinities.shape} are not ({channels}, z, y, x) with voxels in them: predict them again"
+            f"affinities of shape {affinities.shape} are not ({channels}, z, y, x) with voxels: predict them again"
         )
 
 

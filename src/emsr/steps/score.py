@@ -37,8 +37,8 @@ def score(settings: dict[str, Any], out: Path) -> None:
     each path and sha256). Writes ``scores.json``: "image" with means over sections of PSNR, SSIM, MS-SSIM, LPIPS and
     the resolution by Fourier ring correlation in nm, of bicubic and sr, or null with the "reason"; "consistency" of
     both, made coarser again, with lr; "per_section"; "settings", what the figures are; "segmentation" and "membrane" as
-    ``score_segments`` has them, or null. Damaged and missing sections are left out, and of hr only test sections are
-    read.
+    ``score_segments`` has them and "segmentation_settings", what those are, or null. Damaged and missing sections are
+    left out, and of hr only test sections are read.
     """
     from emsr.durable import read_json, write_json
     from emsr.progress import progress
@@ -64,11 +64,11 @@ def score(settings: dict[str, Any], out: Path) -> None:
         "consistency": _consistency_means(lr),
         "per_section": [_row(z, truth.get(z), lr[z]) for z in sections],
         "settings": _stated(settings, cards, (sections, excluded), images.kernel) | _metrics(settings, how),
-        **dict.fromkeys(FROM_SEGMENTS),
+        **dict.fromkeys((*FROM_SEGMENTS, "segmentation_settings")),
     }
     if settings.get("segmentation"):
         found = read_json(Path(settings["segmentation"]))
-        scores |= {key: found[key] for key in FROM_SEGMENTS}
+        scores |= {**{key: found[key] for key in FROM_SEGMENTS}, "segmentation_settings": found["settings"]}
     log.info("%s: %s", settings["volume"], scores["image"] or reason)
     write_json(out, scores)
 
