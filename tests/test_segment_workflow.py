@@ -82,6 +82,7 @@ def test_what_a_run_leaves(finished: Project) -> None:
     for name in NAMES:
         assert {"voi_split", "voi_merge", "arand"} <= set(scores["segmentation"][name])
         assert scores["membrane"][name]["best_f1"] > 0
+    assert scores["segmentation_settings"]["border_nm"] == 0
     assert scores["segmentation"]["hr"]["objects"] > 1
     assert finished.run("-n").rules == Counter()
 
