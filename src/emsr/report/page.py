@@ -56,13 +56,15 @@ def _headlines(run: RunEvidence) -> list[Block]:
     for one in run.segmented:
         blocks += [Paragraph(f"{one.name}, segmented and not super-resolved", "name"), segmentation.headline(one)]
     if run.trainings:
-        blocks.append(Points([_stages_alive(training) for training in run.trainings]))
+        blocks.append(Points([words for training in run.trainings if (words := _stages_alive(training))]))
     return blocks
 
 
-def _stages_alive(training: trainings.TrainingEvidence) -> tuple[str, str]:
-    """One line that says of a training whether every stage is alive."""
+def _stages_alive(training: trainings.TrainingEvidence) -> tuple[str, str] | None:
+    """One line that says of a training whether every stage is alive; None where nothing is asked of any."""
     found = [check for stage in training.stages for check in checks(stage.name, stage.card.get("health"))]
+    if not found:
+        return None
     asked = [check for check in found if check.state in ("pass", "warn")]
     failed = [check for check in asked if check.state == "warn"]
     unknown = sum(check.state == "unmeasured" for check in found)
