@@ -148,7 +148,7 @@ AFTER_FUSION = ["train fusion", *SR_RULES]
 CHANGES = [
     Change("nothing", lambda project: None, []),
     Change("jobs are bookkeeping", change("jobs", 5), []),
-    Change("workers change no voxel", change("workers", 1), []),
+    Change("workers change no voxel", change("workers", 2), []),
     Change("only the page shows its title", change("report.title", "Other"), ["report"]),
     Change("scored sections", change("volumes.cube.test", [[12, 14]]), ["score", "report"]),
     Change("blending is super-resolution", change("superresolve.overlap", 8), SR_RULES),
