@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from emsr.commands.check import check_config
 from emsr.config import parse
 from emsr.durable import read_json
-from emsr.models import intensity
+from emsr.models import checkpoint, intensity
 from emsr.models.intensity import Options
 from emsr.steps.train import train
 from segment_project import SHAPE, Chain, image
@@ -163,3 +163,13 @@ def test_it_is_refused_in_one_line(stage: dict[str, Any], options: dict[str, Any
         check_config(parse(stated(stage, **options)))
     assert "\n" not in str(caught.value)
     assert sorted(Path().iterdir()) == before
+
+
+def test_other_options_are_other_weights(tmp_path: Path) -> None:
+    """Scores tell networks apart by the hash of their weights."""
+    card = {"model": "intensity", "options": {}, "scale": 1, "sections": 1, "stage": "untrained"}
+    hashes = {
+        checkpoint.save(tmp_path / "w.safetensors", intensity.build(1, 1, options).state_dict(), card)["sha256"]
+        for options in (Options((1.0, 1.0, 1.0), 0.4, 0.5), Options((1.0, 1.0, 1.0), 0.4, 0.6))
+    }
+    assert len(hashes) == 2

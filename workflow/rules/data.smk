@@ -8,7 +8,7 @@ rule grow:
         f"{R}/logs/grow/{{volume}}.log",
     benchmark:
         f"{R}/benchmarks/grow/{{volume}}.tsv"
-    priority: 1  # before trainings that could start already: others wait for these
+    priority: 2  # before trainings that could start already: others wait for these
     conda:
         "../../envs/cpu.yaml"
     resources:
@@ -29,7 +29,7 @@ rule ingest:
         f"{R}/logs/ingest/{{volume}}.{{image}}.log",
     benchmark:
         f"{R}/benchmarks/ingest/{{volume}}.{{image}}.tsv"
-    priority: 1  # before trainings that could start already: others wait for these
+    priority: 2  # before trainings that could start already: others wait for these
     conda:
         "../../envs/cpu.yaml"
     threads: settings.config.workers
@@ -51,7 +51,7 @@ rule degrade:
         f"{R}/logs/degrade/{{volume}}.x{{scale}}.log",
     benchmark:
         f"{R}/benchmarks/degrade/{{volume}}.x{{scale}}.tsv"
-    priority: 1  # before trainings that could start already: others wait for these
+    priority: 2  # before trainings that could start already: others wait for these
     conda:
         "../../envs/cpu.yaml"
     threads: settings.config.workers
@@ -75,7 +75,7 @@ rule enlarge:
         f"{R}/logs/enlarge/{{volume}}.x{{scale}}.log",
     benchmark:
         f"{R}/benchmarks/enlarge/{{volume}}.x{{scale}}.tsv"
-    priority: 1  # before trainings that could start already: others wait for these
+    priority: 2  # before trainings that could start already: others wait for these
     conda:
         "../../envs/cpu.yaml"
     threads: settings.config.workers

@@ -12,6 +12,7 @@ rule train:
         f"{R}/benchmarks/train/{{training}}.{{stage}}.tsv"
     conda:
         "../../envs/gpu.yaml"
+    priority: 1  # before volumes that could be made already: the longest chain of stages decides when a run ends
     threads: lambda wildcards: settings.config.trainings[wildcards.training].threads
     resources:
         mem_mb=8000,

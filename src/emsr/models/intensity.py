@@ -34,7 +34,8 @@ class Options:
     bright: float  # the same, from which on it is 1
 
 
-# of a grid of values the one with the least VOI on validation sections of the FIB medulla: other images need others
+# of a grid of values the one with the least VOI on validation sections of the FIB medulla (benchmarks/intensity.py):
+# other images need others
 _FOUND = Options(sigma=(0.7, 0.7, 0.7), dark=0.42, bright=0.55)
 PRESETS = {"smoothed": _FOUND, "small": _FOUND}
 _UNTRAINED = Stage("untrained", "none", steps=0, batch=1, patch=160, depth=32, learning_rate=0.0)
@@ -66,6 +67,8 @@ class Intensity(nn.Module):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+        # other options are other weights: cards and scores tell networks apart by the hash of their tensors
+        self.register_buffer("values", torch.tensor([*options.sigma, options.dark, options.bright]))
         halo = triple([radius(sigma) + 1 for sigma in options.sigma])
         self.geometry = Geometry(halo, triple([2 * margin + 1 for margin in halo]), (1, 1, 1))
 
