@@ -52,6 +52,10 @@ WRONG = [
     (f"{MEMBRANES}.window", 31, "depth 3 and window 31: the network cannot take 31 voxels along y"),
     (f"{MEMBRANES}.stages.affinity.patch", 17, "depth 3 and patch 17: the network cannot take 17 voxels"),
     (f"{MEMBRANES}.stages.affinity.missing_share", 2, "missing_share is 2; it must lie between 0 and 1"),
+    ("segment.window", 31, "trainings.membranes: segment with depth 3 and window 31: .* 31 voxels along y"),
+    ("segment.overlap", 32, "segment.overlap 32 leaves no step for a window of 32: use 0 to 31"),
+    ("segment.depth", 1, "segment.depth_overlap 1 leaves no step for a window of 1"),
+    ("segment.depth_overlap", 3, "segment.depth_overlap 3 leaves no step for a window of 3: use 0 to 2"),
     (f"{MEMBRANES}.data", [{"volume": "cube", "image": "sr", "train": [[4, 6]], "validation": [[8, 9]]}], "image"),
 ]
 
@@ -107,6 +111,22 @@ def test_a_file_of_affinities_is_opened_before_anything_is_written(
 
 def test_what_fits_passes(project: Path) -> None:
     check_config(parse(config()))
+
+
+def test_a_network_that_segments_nothing_is_not_held_to_how_it_would(project: Path) -> None:
+    values = changed("segment.overlap", 32)
+    values["volumes"]["cube"]["segmentations"] = None
+    check_config(parse(values))
+
+
+def test_a_network_that_segments_under_another_name_is_held_to_it(project: Path) -> None:
+    """``use`` makes two trainings one network, whose card is that of the first."""
+    values = changed("segment.overlap", 32)
+    values["trainings"]["again"] = {**values["trainings"]["membranes"], "stages": {"affinity": {"use": "membranes"}}}
+    for part in values["volumes"]["cube"]["segmentations"].values():
+        part["weights"] = "again"
+    with pytest.raises(ValueError, match=r"trainings.membranes: .*segment.overlap 32 leaves no step"):
+        check_config(parse(values))
 
 
 def test_a_threshold_must_come_from_somewhere(project: Path) -> None:

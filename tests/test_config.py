@@ -241,3 +241,50 @@ def test_twins_share_stages_and_their_sections_count_as_seen(values: dict[str, A
         parse(values)
     values["volumes"]["again"]["test"] = [[26, 30]]
     assert parse(values).owner("twin", "indexer") == "tissue"
+
+
+RIVAL = "trainings.membranes_of_bicubic"
+VALIDATED = [{"volume": "tissue", "image": "bicubic_x8", "train": [[0, 20]], "validation": [[22, 23]]}]
+
+
+def test_networks_that_segment_one_volume_share_validation_sections(values: dict[str, Any]) -> None:
+    """What chooses thresholds of one network must not be left out, or trained on, for another."""
+    put(values, f"{RIVAL}.data", VALIDATED)
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        parse(values)
+    assert (
+        "volumes.tissue: validation [[22, 24]] of training membranes is not [[22, 23]] of membranes_of_bicubic"
+    ) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("why", "where", "value"),
+    [
+        ("nothing is scored", "volumes.tissue.test", None),
+        (
+            "it segments nothing",
+            "volumes.tissue.segmentations.bicubic_retrained",
+            {"image": "hr", "weights": "membranes"},
+        ),
+        ("validated elsewhere", f"{RIVAL}.data", [VALIDATED[0] | {"validation": []}]),
+        ("written twice", f"{RIVAL}.data", [VALIDATED[0] | {"validation": [[22, 24], [22, 24]]}]),
+    ],
+)
+def test_other_networks_may_validate_elsewhere(values: dict[str, Any], why: str, where: str, value: Any) -> None:
+    put(values, f"{RIVAL}.data", VALIDATED)
+    put(values, "volumes.tissue.segmentations.bicubic_retrained.threshold", 0.5)
+    parse(put(values, where, value))
+
+
+def test_sr_is_not_trained_on_what_chooses_its_thresholds(values: dict[str, Any]) -> None:
+    values["trainings"]["tissue"]["data"] = [{"volume": "tissue", "train": [[0, 6], [8, 23]], "validation": []}]
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        parse(values)
+    assert (
+        "trainings.tissue: train [8, 23] of tissue and trainings.membranes, which segments its sr: validation [22, 24] "
+        "of tissue overlap or lie less than 2 sections apart"
+    ) in str(error.value)
+    assert "\n" not in str(error.value)
+    del values["volumes"]["tissue"]["segmentations"]["sr"]
+    parse(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -16,6 +16,7 @@ from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation,
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
 GAP = 2  # sections that must lie between training, validation and test
+Named = tuple[str, list[tuple[str, Range]]]  # what ranges are for, and each with its volume
 __all__ = ["Config", "Data", "Range", "Segment", "Source", "Superresolve", "Training", "Volume", "WeightsFile", "parse"]
 
 
@@ -69,6 +70,7 @@ class Config(Part):
                 self._check_shard(name, volume.weights.scale)
             for segmentation, part in (volume.segmentations or {}).items():
                 self._check_segmentation(f"volumes.{name}.segmentations.{segmentation}", name, part)
+            self._check_one_validation(name)
         return self
 
     def _check_segmentation(self, where: str, volume: str, part: Segmentation) -> None:
@@ -86,6 +88,33 @@ class Config(Part):
             raise ValueError(f"{where}: {part.weights} has no validation sections in {volume}; state threshold")
         if part.threshold is not None and part.threshold > self.segment.agglomeration.until:
             raise ValueError(f"{where}: threshold {part.threshold} lies above segment.agglomeration.until; raise that")
+        if part.image == "sr":
+            self._check_unseen(volume, part.weights)
+
+    def _check_unseen(self, volume: str, training: str) -> None:
+        """What chooses thresholds for segments of sr was not trained on to make sr: it would show too good an sr."""
+        weights = self.volumes[volume].weights
+        if isinstance(weights, str):
+            train = [(data.volume, part) for data in self.seen_by(weights) for part in data.train]
+            validation = [(volume, part) for part in self.validation_of(training, volume)]
+            where = f"trainings.{training}, which segments its sr: validation"
+            self._check_apart((f"trainings.{weights}: train", train), (where, validation))
+
+    def _check_one_validation(self, volume: str) -> None:
+        """Networks of one volume that is scored agree on its validation sections, which choose thresholds for all."""
+        stated = [(name, part) for name in self.segmented_by(volume) if (part := self.validation_of(name, volume))]
+        for (one, some), (other, others) in pairwise(stated if self.volumes[volume].test else ()):
+            if set(some) != set(others):
+                raise ValueError(
+                    f"volumes.{volume}: validation {list(map(list, some))} of training {one} is not "
+                    f"{list(map(list, others))} of {other}, but both choose thresholds for its segmentations; "
+                    "state the same in both"
+                )
+
+    def segmented_by(self, volume: str) -> list[str]:
+        """The trainings whose networks segment a volume."""
+        parts = (self.volumes[volume].segmentations or {}).values()
+        return sorted({part.weights for part in parts if isinstance(part.weights, str)})
 
     def validation_of(self, training: str, volume: str) -> list[Range]:
         """The sections of a volume that choose the weights of a training."""
@@ -112,17 +141,20 @@ class Config(Part):
         validation = [(data.volume, part) for data in seen for part in data.validation]
         tested = [name for name, volume in self.volumes.items() if training in _weights_of(volume)]
         test = [(name, part) for name in tested for part in self.volumes[name].test or ()]
-        for (what, some), (other, others) in combinations(
-            [(f"trainings.{training}: train", train), ("validation", validation), ("test", test)], 2
-        ):
-            for (volume, one), (place, two) in product(some, others):
-                if self.same_tissue(volume, place):
-                    _check_apart(
-                        f"{what} {list(one)} of {volume}",
-                        self._at(volume, one),
-                        f"{other} {list(two)} of {place}",
-                        self._at(place, two),
-                    )
+        kinds = (f"trainings.{training}: train", train), ("validation", validation), ("test", test)
+        for some, others in combinations(kinds, 2):
+            self._check_apart(some, others)
+
+    def _check_apart(self, some: Named, others: Named) -> None:
+        """At least ``GAP`` sections lie between ranges of one kind and of another in one tissue."""
+        (what, ranges), (other, against) = some, others
+        for (volume, part), (place, rest) in product(ranges, against):
+            one, two = self._at(volume, part), self._at(place, rest)
+            if self.same_tissue(volume, place) and one[0] < two[1] + GAP and two[0] < one[1] + GAP:
+                raise ValueError(
+                    f"{what} {list(part)} of {volume} and {other} {list(rest)} of {place} overlap or lie less than "
+                    f"{GAP} sections apart"
+                )
 
     def _at(self, volume: str, part: Range) -> Range:
         """A range of sections counted from the start of the source."""
@@ -151,11 +183,16 @@ class Config(Part):
                 found.setdefault(training.scale, f"training {name}")
         return found
 
-    def windows(self, training: str) -> set[int]:
-        """The windows that the network of a training must take: that of its card, and one set for its volumes."""
+    def windows(self, training: str) -> tuple[set[int], Segment | None]:
+        """The windows that the network of a training must take, that of its card and one set for its volumes; and how
+        it segments, if a volume is segmented with its weights.
+        """
         used = any(volume.weights == training for volume in self.volumes.values())
         other = self.superresolve.window if used else None
-        return {self.trainings[training].window} | ({other} if other else set())
+        named = {name for volume in self.volumes for name in self.segmented_by(volume)}
+        segmenting = {self.owner(name, self.trainings[name].last_stage) for name in named}
+        windows = {self.trainings[training].window} | ({other} if other else set())
+        return windows, self.segment if training in segmenting else None
 
     def _check_data(self, name: str, training: Training) -> None:
         for data in training.data:
@@ -210,12 +247,6 @@ class Config(Part):
 def _weights_of(volume: Volume) -> list[object]:
     """Names and files of all weights that a volume's images are made or segmented with."""
     return [volume.weights, *(part.weights for part in (volume.segmentations or {}).values())]
-
-
-def _check_apart(what: str, one: Range, other: str, two: Range) -> None:
-    """At least ``GAP`` sections lie between two ranges."""
-    if one[0] < two[1] + GAP and two[0] < one[1] + GAP:
-        raise ValueError(f"{what} and {other} overlap or lie less than {GAP} sections apart")
 
 
 KINDS: dict[str, type[BaseModel]] = {  # what stands under a key

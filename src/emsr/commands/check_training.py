@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import plugins
-from emsr.config import Training
+from emsr.config import Segment, Training
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,18 +30,21 @@ def said_of(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from None
 
 
-def check_training(name: str, training: Training, windows: Collection[int]) -> None:
-    """Raise ValueError or OSError, in one line, unless every stage can begin and the network takes the windows."""
+def check_training(name: str, training: Training, use: tuple[Collection[int], Segment | None]) -> None:
+    """Raise ValueError or OSError, in one line, unless every stage can begin and the network fits its `use`.
+
+    `use`: the windows that it must take, and how it segments if it does (`Config.windows`).
+    """
     from emsr.models.stage import overridden
     from emsr.plan import check_window
 
-    model = plugins.load("models", training.model.name)
+    model, (windows, segment) = plugins.load("models", training.model.name), use
     with said_of(f"trainings.{name}"):
         options = overridden(model.PRESETS[training.model.preset], training.model.options)
         whole = untrained(_card(training, options, training.last_stage))
         recipe = {stage.name: stage for stage in model.stages(training.model.preset, training.scale)}
         if training.output == "affinity":
-            _check_geometry(training, whole, recipe)
+            _check_geometry(training, whole, recipe, segment)
             return
         for window in sorted(windows):
             check_window(window, 0, {"options": asdict(options), "scale": training.scale})
@@ -52,8 +55,11 @@ def check_training(name: str, training: Training, windows: Collection[int]) -> N
                 _check_stage(training, options, overridden(recipe[stage], overrides), getattr(whole, "multiple", 1))
 
 
-def _check_geometry(training: Training, network: Any, recipe: Mapping[str, Stage]) -> None:
-    """Windows of an affinity model, and patches if it is trained, are of a depth and sides that it can take."""
+def _check_geometry(training: Training, network: Any, recipe: Mapping[str, Stage], segment: Segment | None) -> None:
+    """Windows of an affinity model, and patches if it is trained, are of a depth and sides that it can take.
+
+    So are those that `segment` makes of them, and they leave a step.
+    """
     from emsr.models.stage import overridden
 
     for stage, overrides in training.stages.items():
@@ -63,8 +69,20 @@ def _check_geometry(training: Training, network: Any, recipe: Mapping[str, Stage
             for name, side in {**sides, "window": training.window}.items():
                 with said_of(f"stage {stage}: depth {what.depth} and {name} {side}"):
                     network.geometry.output((what.depth, side, side))
+            if segment and stage == training.last_stage:
+                _check_segmenting(segment, {"depth": what.depth, "window": training.window}, network)
             if path := (training.init_from or {}).get(stage):
                 _check_start(Path(path), network, what, training.scale)
+
+
+def _check_segmenting(segment: Segment, card: Mapping[str, Any], network: Any) -> None:
+    """The windows that weights with this card will segment by."""
+    from emsr.inference.affinities import input_window, output_window
+
+    settings = segment.model_dump()
+    depth, side, _ = input_window(settings, card)
+    with said_of(f"segment with depth {depth} and window {side}"):
+        output_window(settings, card, network.geometry)
 
 
 def untrained(card: Mapping[str, Any]) -> nn.Module:
