@@ -82,6 +82,29 @@ def test_thresholds_outside_0_to_1_are_refused_by_check(
     assert words in refused(changed(where, value), capsys)
 
 
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (False, "(1 on cpu, 1 on cuda), which differ in voxels: set segment.device to one of cpu, cuda"),
+        (True, "on cuda, others would be on cpu and differ in voxels: set segment.device to one of them"),
+    ],
+)
+def test_affinities_of_two_devices_name_the_key_of_segmentation(tmp_path: Path, missing: bool, words: str) -> None:
+    chain = Chain(tmp_path, jobs=1, shard=(9, 80, 32))
+    card, weight = image(tmp_path, tissue_like(SHAPE)), weights(tmp_path)
+    chain.predict(card, weight)
+    first, second = sorted((tmp_path / "affinities").glob("*.records/*.json"))
+    write_json(first, {**read_json(first), "device": "cuda"})
+    if missing:
+        second.unlink()
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        chain.predict(card, weight)
+    assert words in str(error.value)
+
+
 # -- training ----------------------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ def _one_device(records: Records, found: Mapping[Triple, Json]) -> None:
         listed = ", ".join(f"{n} on {device}" for device, n in sorted(counts.items()))
         raise ValueError(
             f"shards of {records.array.name} were computed on different devices ({listed}), which differ in voxels: "
-            f"set superresolve.device to one of {', '.join(sorted(counts))}"
+            f"set {records.device_key} to one of {', '.join(sorted(counts))}"
         )
 
 

@@ -24,7 +24,9 @@ class Records:
         self.folder = (allocate.parent / allocated["records"]).resolve()
         self.grid = ShardGrid(triple(allocated["shape"]), triple(allocated["shard"]))
         self.settings_sha256 = settings_sha256
-        self._before = ("0",) if allocated.get("channels") else ()  # the one chunk along the axis of channels
+        channels = allocated.get("channels")  # of affinities
+        self.device_key = "segment.device" if channels else "superresolve.device"
+        self._before = ("0",) if channels else ()  # the one chunk along the axis of channels
         self._inputs: list[str] = allocated["inputs_sha256"]
         self._hashes = {"settings_sha256": settings_sha256, "weights_sha256": allocated["weights_sha256"]}
 
@@ -50,7 +52,7 @@ class Records:
                 name = f"{shard_name(index)} of {self.array.name}"
                 raise ValueError(
                     f"shard {name} was computed on {record.get('device')}, others would be on {device} and differ in "
-                    "voxels: set superresolve.device to one of them"
+                    f"voxels: set {self.device_key} to one of them"
                 )
 
     def begin(self, index: Triple) -> None:
