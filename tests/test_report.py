@@ -28,6 +28,7 @@ from emsr.report.style import JOB, SHARD, pixels, png, styled, svg, webp
 from emsr.steps import crops, evidence
 from emsr.steps.score import REPORT_FILES, report, score
 from emsr.steps.tiles import Images
+from project import ROOT
 from report_project import HEALTH, Finished, soft_tissue
 
 
@@ -320,6 +321,47 @@ def test_times_are_summed_by_rule(tmp_path: Path) -> None:
     train = rules["train"]
     assert (train.runs, train.seconds, train.longest, train.peak_mb) == (2, 430.0, 300.0, 2150.5)
     assert rules["score"].peak_mb is None
+
+
+@pytest.fixture
+def current(tmp_path: Path) -> Callable[[str], bool]:
+    """Whether a table counts, of a volume that two jobs made; hr was segmented by three jobs and then by two."""
+    for folder, jobs in (("sr", 2), ("segmentations/hr/affinities", 3), ("segmentations/hr/fragments", 2)):
+        proof = tmp_path / "tissue" / folder / "proof.json"
+        proof.parent.mkdir(parents=True)
+        proof.write_text(json.dumps({"marks": [f"jobs/1-of-{jobs}.json"]}))
+    volume = {"allocate": str(tmp_path / "tissue" / "sr" / "allocate.json")}
+    config = {"volumes": {"tissue": {"segmentations": {"hr": {}}}, "coarse": {}}, "trainings": {"membranes": {}}}
+    settings = {"config": config, "volumes": {"tissue": volume}, "benchmarks": str(tmp_path / "benchmarks")}
+    wanted = evidence.current(settings)
+    return lambda table: wanted(tmp_path / "benchmarks" / f"{table}.tsv")
+
+
+@pytest.mark.parametrize(
+    ("table", "counted"),
+    [
+        *(("ingest/tissue.hr", True), ("ingest/gone.hr", False), ("train/membranes.affinity", True)),
+        *(("score_segments/tissue", True), ("enlarge/tissue.x4", True), ("superresolve/coarse.1-of-1", False)),
+        *(("superresolve/tissue.1-of-2", True), ("superresolve/tissue.1-of-12", False)),
+        *(("affinities/tissue.hr.1-of-3", True), ("affinities/tissue.hr.1-of-2", False)),
+        *(("fragments/tissue.hr.1-of-2", True), ("fragments/tissue.hr.1-of-3", False)),
+    ],
+)
+def test_tables_of_former_jobs_and_names_do_not_count(
+    current: Callable[[str], bool], table: str, counted: bool
+) -> None:
+    assert current(table) is counted
+
+
+def test_tables_of_former_segmentations_do_not_count(current: Callable[[str], bool]) -> None:
+    """Of every rule that writes one for each segmentation."""
+    text = (ROOT / "workflow" / "rules" / "segment.smk").read_text()
+    rules = re.findall(r"benchmarks/(\w+)/{{volume}}\.{{segmentation}}", text)
+    assert len(rules) == 9
+    for rule in rules:
+        job = {"affinities": ".1-of-3", "fragments": ".1-of-2"}.get(rule, "")
+        assert current(f"{rule}/tissue.hr{job}"), rule
+        assert not current(f"{rule}/tissue.gone{job}"), rule
 
 
 # -- crops ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ from emsr.report.evidence import (
 from emsr.steps import crops, segment_evidence
 
 PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "dask", "snakemake", "matplotlib")
+OF_JOBS = ("superresolve", "affinities", "fragments")
+OF_SEGMENTATIONS = (  # the other rules with a benchmark table for each segmentation
+    *("allocate_affinities", "prove_affinities", "allocate_fragments", "prove_fragments"),
+    *("agglomerate", "choose_threshold", "segment"),
+)
 Json = Mapping[str, Any]
 
 
@@ -50,7 +55,7 @@ def gather(settings: Json, told: Callable[[], object] = lambda: None) -> RunEvid
         volumes=volumes,
         segmented=segmented,
         trainings=trainings,
-        rules=rule_costs(Path(settings["benchmarks"]), _current(settings)),
+        rules=rule_costs(Path(settings["benchmarks"]), current(settings)),
     )
 
 
@@ -198,17 +203,26 @@ def _hashes_of_images(item: VolumeEvidence | SegmentedEvidence) -> Iterator[tupl
             yield f"{what} of {item.name}, sr", str(sr[key])
 
 
-def _current(settings: Json) -> Callable[[Path], bool]:
-    """Whether a benchmark table is of a volume or training of this config and, for jobs, of those that are proved."""
-    named = {*(settings["config"].get("volumes") or {}), *(settings["config"].get("trainings") or {})}
-    jobs = {name: job_count(Path(paths["allocate"]).parent) for name, paths in settings["volumes"].items()}
+def current(settings: Json) -> Callable[[Path], bool]:
+    """Whether a benchmark table is of a volume, segmentation or training of this config; of jobs, those proved."""
+    config, results = settings["config"], Path(settings["benchmarks"]).parent
+    volumes = config.get("volumes") or {}
+    named = {*volumes, *(config.get("trainings") or {})}
+    segmented = {(name, one) for name, part in volumes.items() for one in part.get("segmentations") or ()}
+    folders: dict[tuple[str, ...], Path] = {
+        ("superresolve", name): Path(paths["allocate"]).parent for name, paths in settings["volumes"].items()
+    }
+    for name, one in segmented:
+        folders |= {(rule, name, one): results / name / "segmentations" / one / rule for rule in OF_JOBS[1:]}
+    jobs = {of: job_count(folder) for of, folder in folders.items()}
 
-    def current(path: Path) -> bool:
-        owner, *rest = path.stem.split(".")
-        of_job = path.parent.name == "superresolve"
-        return owner in named and (not of_job or rest[0].endswith(f"-of-{jobs.get(owner)}"))
+    def wanted(path: Path) -> bool:
+        rule, names = path.parent.name, tuple(path.stem.split("."))
+        if rule in OF_JOBS:
+            return names[-1].endswith(f"-of-{jobs.get((rule, *names[:-1]))}")
+        return names in segmented if rule in OF_SEGMENTATIONS else names[0] in named
 
-    return current
+    return wanted
 
 
 def rule_costs(folder: Path, wanted: Callable[[Path], bool] = lambda path: True) -> list[RuleCost]:
