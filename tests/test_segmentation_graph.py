@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emsr.geometry import ShardGrid, Triple
+from emsr.segmentation import graph as graphs_of
 from emsr.segmentation.graph import EDGE, check_graph, contacts, empty, merge_streams, merged, read_graph
 from segmentable import noise, reader
 
@@ -69,8 +71,8 @@ def in_pieces(graph: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarra
 
 
 @settings(max_examples=60)
-@given(st.integers(0, 6), st.integers(0, 9999))
-def test_streams_merge_to_the_same_in_bounded_memory(count: int, seed: int) -> None:
+@given(st.integers(0, 6), st.integers(2, 7), st.integers(0, 9999))
+def test_streams_merge_to_the_same_in_groups_of_any_size(count: int, at_once: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     graphs = []
     for _ in range(count):
@@ -79,7 +81,8 @@ def test_streams_merge_to_the_same_in_bounded_memory(count: int, seed: int) -> N
         graph["v"] = graph["u"] + rng.integers(1, 6, len(graph)).astype(np.uint64)
         graph["count"], graph["sum"] = 1, rng.integers(0, 256, len(graph))
         graphs.append(merged([graph]))
-    found = list(merge_streams([in_pieces(graph, rng) for graph in graphs]))
+    with mock.patch.object(graphs_of, "AT_ONCE", at_once):
+        found = list(merge_streams([in_pieces(graph, rng) for graph in graphs]))
     assert np.array_equal(np.concatenate([empty(), *found]), merged(graphs))
     assert all(len(piece) for piece in found)
 
@@ -101,6 +104,15 @@ def test_merging_holds_one_piece_of_each_source() -> None:
     assert asked == [(0, 0), (1, 0), (0, 1)]
     list(stream)
     assert len(asked) == 40
+
+
+def test_a_step_of_merging_looks_at_few_sources() -> None:
+    """However many there are; otherwise time grows with the square of the shards."""
+    count = 300
+    sources = [iter(np.array([[(1 + row, 10**6 + k, 1, 1)] for row in range(3)], EDGE)) for k in range(count)]
+    with mock.patch.object(graphs_of, "_behind", wraps=graphs_of._behind) as looked:
+        assert sum(map(len, merge_streams(sources))) == 3 * count
+    assert looked.call_count <= 64 * 3 * count, "at most 64 for each piece"
 
 
 def test_sums_do_not_overflow() -> None:

@@ -16,6 +16,8 @@ from emsr.geometry import Box, triple
 from emsr.segmentation.check import WHITE, check_affinities
 from emsr.segmentation.fragments import Read
 
+AT_ONCE = 64
+"""Streams that are merged at a time, as every step looks at each of them."""
 EDGE = np.dtype([("u", "<u8"), ("v", "<u8"), ("count", "<i8"), ("sum", "<i8")])
 """Fragments u < v, number of contacts, sum of their affinities in 1/255; 32 bytes."""
 
@@ -104,8 +106,14 @@ def merge_streams(sources: Sequence[Iterator[np.ndarray]]) -> Iterator[np.ndarra
     """The sum of graphs that do not fit into memory, as sorted pieces; no pair is in two of them.
 
     Each source yields one graph in pieces, sorted within and between them. Of each source one piece is held at a time:
-    memory is about three times the sum of these.
+    memory is about three times the sum of these, and once more for each level of groups of `AT_ONCE` sources.
     """
+    while len(sources) > AT_ONCE:
+        sources = [_merge_few(sources[first : first + AT_ONCE]) for first in range(0, len(sources), AT_ONCE)]
+    return _merge_few(sources)
+
+
+def _merge_few(sources: Sequence[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
     held = list(map(_next, sources))
     while any(piece is not None for piece in held):
         # what follows in a source lies behind its held piece: up to the first of their ends everything is here
