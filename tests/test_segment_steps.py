@@ -94,6 +94,20 @@ def test_finished_shards_are_left_alone_and_lost_ones_made_again(
     assert np.array_equal(chain.merge(), segments)
 
 
+def test_a_result_number_of_one_step_names_no_other_array(
+    reference: tuple[Path, Path, Chain, np.ndarray], tmp_path: Path
+) -> None:
+    """`Records` and `allocated` know no result number of `allocate_fragments` either."""
+    _, _, chain, _ = reference
+    out = tmp_path / "fragments" / "allocate.json"
+    names = set()
+    for result in (1, 2):
+        settings = {**chain.fragments, "result": result}
+        cutting.allocate_fragments(settings, chain.folder / "affinities.json", out)
+        names.add(read_json(out)["array"])
+    assert len(names) == 1
+
+
 def test_a_spoilt_shard_is_noticed(reference: tuple[Path, Path, Chain, np.ndarray], tmp_path: Path) -> None:
     card, weight, _, _ = reference
     chain = Chain(tmp_path)

@@ -34,10 +34,8 @@ def allocate_fragments(settings: dict, affinities: Path, out: Path) -> None:
     shape, shard = triple(of["shape"]), triple(of["shard"])
     grid = BlockGrid(shape, triple(settings["block"]), triple(settings["halo"]))
     grid.blocks(ShardGrid(shape, shard).box((0, 0, 0)))
-    shared, name = (
-        without_result(settings),
-        "fragments-" + plan.settings_sha256([settings, of["shape"], of["shard"]])[:12],
-    )
+    shared = without_result(settings)
+    name = "fragments-" + plan.settings_sha256([shared, of["shape"], of["shard"]])[:12]
     document = {
         "schema": 1,
         "affinities": jobs.relative(affinities, out.parent),
