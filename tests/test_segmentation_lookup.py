@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from emsr.geometry import Box, ShardGrid, Triple
 from emsr.segmentation.history import MERGE, History
-from emsr.segmentation.lookup import FIRST, LOOKUP, first_voxels, lookup, merged_first_voxels, relabelled, roots
+from emsr.segmentation.lookup import FIRST, Lookup, first_voxels, lookup, merged_first_voxels, relabelled, roots
 
 IDS = np.array([3, 5, 8, 9, 20], np.uint64)
 MERGES = np.array([(8, 9, 8, 0.1, 0.1), (5, 8, 5, 0.2, 0.2), (3, 20, 3, 0.15, 0.3)], MERGE)
@@ -35,16 +36,27 @@ def test_roots_at_a_threshold(threshold: float, expected: list[int]) -> None:
 def test_segments_are_numbered_by_first_voxel() -> None:
     """20 comes first in the volume, then 8, which is in the segment of 5."""
     table = lookup(HISTORY, FIRSTS, 0.6)
-    assert table.dtype == LOOKUP
-    assert table.tolist() == [(3, 1), (5, 2), (8, 2), (9, 2), (20, 1)]
-    assert lookup(HISTORY, FIRSTS, 0.0)["segment"].tolist() == [5, 3, 2, 4, 1]
+    assert table.fragment.tolist() == [0, 3, 5, 8, 9, 20]
+    assert table.segment.tolist() == [0, 1, 2, 2, 2, 1]
+    assert lookup(HISTORY, FIRSTS, 0.0).segment.tolist() == [0, 5, 3, 2, 4, 1]
 
 
 def test_relabelling_keeps_background() -> None:
     fragments = np.array([[[0, 3, 5]], [[20, 9, 0]]], np.uint64)
     assert relabelled(fragments, lookup(HISTORY, FIRSTS, 0.6)).tolist() == [[[0, 1, 2]], [[1, 2, 0]]]
-    empty = np.empty(0, LOOKUP)
+    empty = lookup(History(np.empty(0, MERGE), 0.6), np.empty(0, FIRST), 0.6)
     assert relabelled(np.zeros((1, 2, 2), np.uint64), empty).tolist() == [[[0, 0], [0, 0]]]
+
+
+def test_relabelling_copies_no_table() -> None:
+    """Every shard and worker would hold one."""
+    table = Lookup(*np.tile(np.arange(10**6, dtype=np.uint64), (2, 1)))
+    tracemalloc.start()
+    try:
+        relabelled(np.full((1, 2, 2), 5, np.uint64), table)
+        assert tracemalloc.get_traced_memory()[1] < 10**5
+    finally:
+        tracemalloc.stop()
 
 
 @settings(max_examples=30)
@@ -62,7 +74,7 @@ def test_first_voxels_of_shards_are_those_of_the_volume(seed: int, shard: Triple
 def test_a_volume_without_fragments_has_an_empty_table() -> None:
     shape = (2, 3, 3)
     first = first_voxels(np.zeros(shape, np.uint64), Box((0, 0, 0), shape), shape)
-    assert len(lookup(History(np.empty(0, MERGE), 0.5), first, 0.5)) == 0
+    assert lookup(History(np.empty(0, MERGE), 0.5), first, 0.5).fragment.tolist() == [0]
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.01, np.nan])

@@ -219,7 +219,7 @@ rule choose_threshold:
         ),
     shell:
         "emsr choose-threshold {params.settings:q} {input.agglomeration:q} {output:q}"
-        " --workers {threads} --log {log:q}"
+        " --workers {threads} --memory-mb {resources.mem_mb} --log {log:q}"
 
 
 rule segment:
@@ -242,7 +242,7 @@ rule segment:
         settings=lambda wildcards: segmenting.segments(),
     shell:
         "emsr segment {params.settings:q} {input.agglomeration:q} {input.threshold:q} {output:q}"
-        " --workers {threads} --log {log:q}"
+        " --workers {threads} --memory-mb {resources.mem_mb} --log {log:q}"
 
 
 rule score_segments:

@@ -7,6 +7,7 @@ fragments, shards or jobs. Another threshold needs only `lookup` and `relabelled
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +16,14 @@ from emsr.segmentation.history import History
 
 FIRST = np.dtype([("fragment", "<u8"), ("voxel", "<u8")])
 """A fragment and the number of its first voxel, (z * height + y) * width + x in the volume."""
-LOOKUP = np.dtype([("fragment", "<u8"), ("segment", "<u8")])
-"""A fragment and its segment, rising by fragment."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """The segment of each fragment, uint64 (fragments + 1,) both, rising by fragment; background, 0 and 0, is first."""
+
+    fragment: np.ndarray
+    segment: np.ndarray
 
 
 def first_voxels(fragments: np.ndarray, box: Box, shape: Triple) -> np.ndarray:
@@ -63,8 +70,8 @@ def roots(history: History, fragments: np.ndarray, threshold: float) -> np.ndarr
     return fragments[parent]
 
 
-def lookup(history: History, first: np.ndarray, threshold: float) -> np.ndarray:
-    """The segment of every fragment at a threshold, as `LOOKUP`; `first` (`FIRST`) has all fragments of the volume.
+def lookup(history: History, first: np.ndarray, threshold: float) -> Lookup:
+    """The segment of every fragment at a threshold; `first` (`FIRST`) has all fragments of the volume.
 
     Segments are numbered from 1 by their first voxel. Raises ValueError as `roots` does.
     """
@@ -73,22 +80,20 @@ def lookup(history: History, first: np.ndarray, threshold: float) -> np.ndarray:
     _, start, segment = np.unique(root[order], return_index=True, return_inverse=True)
     rank = np.empty(len(start), np.uint64)
     rank[np.argsort(start)] = np.arange(1, len(start) + 1)
-    table = np.empty(len(first), LOOKUP)
-    table["fragment"] = first["fragment"]
-    table["segment"][order] = rank[segment]
+    table = Lookup(*np.zeros((2, len(first) + 1), np.uint64))
+    table.fragment[1:] = first["fragment"]
+    table.segment[1:][order] = rank[segment]
     return table
 
 
-def relabelled(fragments: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Segments, uint64 (z, y, x), of a box of fragments; 0 stays 0. Raises ValueError for one that `LOOKUP` lacks."""
-    background = np.zeros(1, np.uint64)
-    names, values = (np.concatenate([background, table[name]]) for name in ("fragment", "segment"))
+def relabelled(fragments: np.ndarray, table: Lookup) -> np.ndarray:
+    """Segments, uint64 (z, y, x), of a box of fragments; 0 stays 0. Raises ValueError for one that `table` lacks."""
     segments = np.empty(fragments.shape, np.uint64)
     for z, section in enumerate(fragments):
         ids, inverse = np.unique(section, return_inverse=True)
-        place = np.minimum(np.searchsorted(names, ids), len(names) - 1)
-        unknown = names[place] != ids
+        place = np.minimum(np.searchsorted(table.fragment, ids), len(table.fragment) - 1)
+        unknown = table.fragment[place] != ids
         if unknown.any():
             raise ValueError(f"fragment {ids[unknown][0]} is not in the lookup table: make it of all shards")
-        segments[z] = values[place][inverse].reshape(section.shape)
+        segments[z] = table.segment[place][inverse].reshape(section.shape)
     return segments

@@ -1,4 +1,4 @@
-"""What agglomeration needs in memory at worst, measured, and what follows from a limit."""
+"""What agglomeration and lookup tables need in memory at worst, measured, and what follows from a limit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ TIMES = 50
 """A graph may have so many times the edges that are in memory; beyond that rounds over files take too long."""
 MOST = 2**30
 """Edges in memory above which their fragments cannot be numbered in int32, as SciPy's graphs are."""
+PER_LOOKUP = 200
+"""Bytes for each fragment of a history that is made into a lookup table; 130 without pairs of labels and fragments."""
+PER_VOXEL = 80
+"""Bytes for each voxel of the box that a worker relabels, where 20 were measured, or counts: 45, with noise more."""
 MEGABYTE = 1_000_000
 
 
@@ -36,3 +40,16 @@ def rows_within(edges: int, fragments: int, method: str, memory_mb: int) -> int 
         f"rerun with --set-resources agglomerate:mem_mb={-(-least // MEGABYTE)}"
         + ("" if in_rounds else ", or take method exact, which needs less")
     )
+
+
+def check_lookup(fragments: int, voxels: int, memory_mb: int, rule: str) -> None:
+    """Raise ValueError unless the history of so many fragments fits beside the `voxels` that workers hold at a time.
+
+    `memory_mb` counts 10^6 bytes and is what `rule` asks for.
+    """
+    least = BASE + PER_LOOKUP * fragments + PER_VOXEL * voxels
+    if least > memory_mb * MEGABYTE:
+        raise ValueError(
+            f"{memory_mb} MB of memory are too little for the history of {fragments} fragments and {voxels} voxels at "
+            f"a time: rerun with --set-resources {rule}:mem_mb={-(-least // MEGABYTE)}"
+        )

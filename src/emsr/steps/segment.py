@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emsr.geometry import Box, triple
+from emsr import durable
+from emsr.geometry import Box, ShardGrid, triple
 
 SEGMENT_RESULT = 1
+MEMORY_MB = 4000  # what the rule asks for with two threads
 
 
-def segment(settings: dict, agglomeration: Path, threshold: Path, out: Path, *, workers: int) -> None:
+def segment(
+    settings: dict, agglomeration: Path, threshold: Path, out: Path, *, workers: int, memory_mb: int = MEMORY_MB
+) -> None:
     """Segments at a threshold: a lookup table of the history, and the relabelling of each shard of fragments.
 
     `settings`: chunk. `threshold` is what `choose_threshold` wrote: 1 - mean affinity below which fragments are merged.
     `out` is the image card of the segments, uint64, numbered from 1 by first voxel in raster order; 0 is background.
-    Another threshold needs nothing but this step.
+    Another threshold needs nothing but this step. Raises ValueError where `memory_mb` (10^6 bytes) is too little.
     """
     from emsr.segmentation.lookup import lookup, relabelled
+    from emsr.segmentation.memory import check_lookup
     from emsr.steps.segment_history import open_merged, read_threshold
     from emsr.stores.ome import Layout, level_count
     from emsr.stores.pyramid import pyramid
@@ -26,10 +31,13 @@ def segment(settings: dict, agglomeration: Path, threshold: Path, out: Path, *, 
     from emsr.stores.shards import each, keep_or_write, read_box, shard_boxes
     from emsr.stores.zarr import open_array, recreate
 
+    of, (value, chosen_by) = durable.read_json(agglomeration), read_threshold(threshold)
+    grid = ShardGrid(triple(of["shape"]), triple(of["shard"]))
+    voxels = min(workers, len(grid.indices)) * grid.box((0, 0, 0)).size
+    check_lookup(of["counts"]["fragments"], voxels, memory_mb, "segment")
     merged = open_merged(agglomeration)
-    of, (value, chosen_by) = merged.document, read_threshold(threshold)
     table = lookup(merged.history, merged.first, value)
-    sides = triple(of["shape"]), "uint64", triple(of["shard"]), triple(settings["chunk"])
+    sides = grid.shape, "uint64", grid.shard, triple(settings["chunk"])
     space = tuple(of["voxel_size_nm"]), tuple(of["translation_nm"])
     path = out.with_suffix(".zarr")
     recreate(path, Layout(*sides, *space, levels=level_count(of["shape"])))
@@ -40,7 +48,7 @@ def segment(settings: dict, agglomeration: Path, threshold: Path, out: Path, *, 
 
     each(make, shard_boxes(array), workers, "segments")
     pyramid(path, workers)
-    hashes, count = section_sha256(path, workers), int(table["segment"].max(initial=0))
+    hashes, count = section_sha256(path, workers), int(table.segment.max())
     at = {"threshold": value, "threshold_source": chosen_by}
     _write_card(out, of, {**at, "section_sha256": hashes, "segments": count})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from emsr.steps.segment_history import Merged
 
 CHOOSE_THRESHOLD_RESULT = 1
+MEMORY_MB = 4000  # what the rule asks for with two threads
 
 log = logging.getLogger(__name__)
 
 
-def choose_threshold(settings: dict, agglomeration: Path, out: Path, *, workers: int) -> None:
+def choose_threshold(
+    settings: dict, agglomeration: Path, out: Path, *, workers: int, memory_mb: int = MEMORY_MB
+) -> None:
     """Choose the threshold of one agglomeration: that of the config, else the best on validation sections.
 
     `settings`: threshold (a number that is taken, or null); for null labels (path of their image card), validation
@@ -26,10 +30,14 @@ def choose_threshold(settings: dict, agglomeration: Path, out: Path, *, workers:
     `score_segments`. The candidate with the least VOI (split + merge) is taken, of equal ones the lower.
     `out` is JSON: threshold, source ("config" or "validation"), voi (figures by candidate), sections that were seen,
     left_out, truth (how labels were taken). Raises ValueError for a threshold outside [0, 1] or beyond the
-    agglomeration, and for labels that say nothing.
+    agglomeration, for labels that say nothing, and where `memory_mb` (10^6 bytes) is too little.
     """
+    from emsr.segmentation.memory import check_lookup
     from emsr.steps.segment_history import open_merged
+    from emsr.steps.segment_truth import BLOCK
 
+    fragments = durable.read_json(agglomeration)["counts"]["fragments"]
+    check_lookup(fragments, workers * math.prod(BLOCK), memory_mb, "choose_threshold")
     merged = open_merged(agglomeration)
     if settings["threshold"] is None:
         found = _validated(settings, merged, agglomeration, workers)
