@@ -13,8 +13,8 @@ from emsr.plan import shard_name
 from emsr.segmentation import memory
 from emsr.segmentation.agglomeration import agglomerate
 from emsr.segmentation.graph import contacts
-from emsr.segmentation.memory import rows_within
-from emsr.steps import agglomeration, graph_files, segment
+from emsr.segmentation.memory import check_lookup, rows_within
+from emsr.steps import agglomeration, graph_files, segment, threshold
 from emsr.stores.zarr import Layout, create, open_array, write_box
 from segmentable import noise, same_partition, tiles
 
@@ -108,6 +108,41 @@ def segmented(folder: Path, name: str) -> np.ndarray:
     return open_array(folder / "segments.zarr").read().result()
 
 
+def test_graphs_of_a_volume_of_another_width_are_not_reused(tmp_path: Path) -> None:
+    """Shards hold the same voxels, but the number of a voxel depends on the volume's width."""
+    for width in (48, 32, 48):
+        folder, whole = tmp_path / f"{width}", far_apart((5, 40, 48))
+        if not folder.exists():
+            folder.mkdir()
+            stored(folder, "affinities", noise((5, 40, 48), 0)[..., :width])
+            stored(folder, "fragments", whole[..., :width])
+            run(folder, "fresh", 8000)
+        assert run(folder, "../kept", 8000).read_bytes() == (folder / "fresh" / "history.npz").read_bytes()
+        kept, fresh = (
+            {file.name for file in (path / "graph").iterdir()} for path in (tmp_path / "kept", folder / "fresh")
+        )
+        assert kept == fresh, "no file of the wider volume stays"
+
+
+def test_a_graph_of_the_same_shard_is_kept(volume: Path) -> None:
+    run(volume, "twice", 8000)
+    before = {file: file.stat().st_mtime_ns for file in (volume / "twice" / "graph").iterdir()}
+    run(volume, "twice", 8000)
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_a_history_too_large_for_memory_is_one_line(volume: Path) -> None:
+    run(volume, "merged", 8000)
+    merged, chosen, card = (volume / f"{name}.json" for name in ("merged", "threshold", "segments"))
+    with pytest.raises(ValueError, match=r"^400 MB .* history of \d+ fragments .*choose_threshold:mem_mb=736$"):
+        threshold.choose_threshold({"threshold": 0.5}, merged, chosen, workers=1, memory_mb=400)
+    write_json(chosen, {"threshold": 0.5, "source": "config"})
+    with pytest.raises(ValueError, match=r"^400 MB .* and 1024 voxels at a time: rerun .* segment:mem_mb=401$"):
+        segment.segment({"chunk": SHARD}, merged, chosen, card, workers=2, memory_mb=400)
+    assert not card.exists()
+    assert not card.with_suffix(".zarr").exists()
+
+
 SINGLE = [
     ("one fragment in all", [[7, 7], [7, 7]], 1),
     ("one fragment in each shard", [[1, 2], [3, 2**63 + 1]], 1),
@@ -155,3 +190,14 @@ REFUSED = [
 def test_what_fits_nowhere_is_one_line(asked: tuple[int, int, str, int], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         rows_within(*asked)
+
+
+ROOMY = memory.BASE + 10**6 * memory.PER_LOOKUP + 10**6 * memory.PER_VOXEL
+
+
+@pytest.mark.parametrize(("fragments", "voxels"), [(10**6 + 1, 10**6), (10**6, 10**6 + 1)])
+def test_fragments_and_voxels_count_for_a_lookup(fragments: int, voxels: int) -> None:
+    limit = ROOMY // memory.MEGABYTE
+    check_lookup(10**6, 10**6, limit, "segment")
+    with pytest.raises(ValueError, match=rf"{fragments} fragments and {voxels} voxels .* segment:mem_mb={limit + 1}$"):
+        check_lookup(fragments, voxels, limit, "segment")

@@ -23,7 +23,8 @@ def agglomerate(settings: dict, fragments: Path, out: Path, *, workers: int, mem
     `settings`: method ("exact", or "waterz", as published, with 256 bins), until (the largest threshold that can be
     asked for), affinities (path of their card). `fragments` is what `prove_fragments` wrote. Beside `out`, in the
     folder of its name without suffix: `graph/<shard>.npz` (edges u, v, count, sum; first voxel of each fragment), and
-    `history.npz` (merges, first voxels). A shard's graph that stands on disk for the same voxels is not made again.
+    `history.npz` (merges, first voxels). A shard's graph that stands on disk for the same place and voxels is not made
+    again; files of other shards are removed.
     `memory_mb` (10^6 bytes) decides whether the graph is agglomerated in memory or over files: the same bytes.
     """
     import numpy as np
@@ -88,13 +89,17 @@ def _graphs(
         graph_files.save(file, edges=edges, first=first, inputs=np.array(inputs))
         return file
 
-    return each(make, list(of_box), workers, "region graph")
+    files = each(make, list(of_box), workers, "region graph")
+    for old in set(folder.glob("*.npz")) - set(files):  # of another layout of shards
+        old.unlink()
+    return files
 
 
 def _inputs(grid: ShardGrid, box: Box, fragments: Mapping[str, Any], affinities: Mapping[str, Any]) -> str:
-    """The hash of all voxels that a shard's graph is made from: its own and those of its lower neighbours."""
+    """The hash of where a shard lies and of all voxels that its graph is made from, those of lower neighbours too."""
     own = triple([first // edge for first, edge in zip(box.start, grid.shard, strict=True)])
     low = triple([max(number - 1, 0) for number in own])
     near = Box(low, triple([number + 1 for number in own])).indices()
     named = [plan.shard_name(index) for index in near]
-    return plan.settings_sha256([[fragments["shards"][name], affinities["shards"][name]] for name in named])
+    voxels = [[fragments["shards"][name], affinities["shards"][name]] for name in named]
+    return plan.settings_sha256([grid.shape, box.start, box.stop, voxels])
