@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from emsr import durable
+from emsr import durable, places
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -32,17 +32,25 @@ class Source(Part):
     path: str
     dataset: str | None = None
     voxel_size_nm: VoxelSize | None = None
+    mip: Natural | None = None
+    link: bool | None = None
 
     @model_validator(mode="after")
     def _exists(self) -> Source:
-        if not Path(self.path).exists():
-            raise ValueError(f"path {self.path} does not exist; {PATHS}")
+        if places.is_address(self.path):
+            places.check_address(self.path)
+        path = places.local(self.path)
+        if path is not None and not path.exists():
+            raise ValueError(f"path {path} does not exist; {PATHS}")
         return self
 
     @property
     def place(self) -> tuple[Path, str]:
         """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image."""
-        path, inside = Path(self.path).resolve(), Path("/" + (self.dataset or "").strip("/"))
+        local, inside = places.local(self.path), Path("/" + (self.dataset or "").strip("/"))
+        if local is None:
+            return Path(self.path), ""
+        path = local.resolve()
         if not path.is_dir():
             return path, str(inside)
         folder = path.joinpath(*inside.parts[1:]).resolve()

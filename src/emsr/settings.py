@@ -12,10 +12,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from emsr import places
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
 from emsr.fingerprints import content_sha256, fingerprint
 from emsr.plan import proved
 from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
+
+METADATA = ("zarr.json", ".zattrs", ".zgroup", "attributes.json", "info")  # what changes with a folder of chunks
 
 
 class Settings:
@@ -56,10 +59,12 @@ class Settings:
         part = self.config.volumes[volume]
         if part.tissue:
             return [self.path(volume, "tissue.h5")]
-        path = Path(self._source(part, image).path)
+        path = places.local(self._source(part, image).path)
+        if path is None:
+            return []
         if path.is_file():
             return [str(path)]
-        return [str(file) for name in ("zarr.json", ".zattrs", ".zgroup") if (file := path / name).is_file()][:1]
+        return [str(file) for name in METADATA if (file := path / name).is_file()][:1]
 
     def card(self, volume: str) -> str:
         """The card of the weights that super-resolve ``volume``."""
@@ -145,10 +150,10 @@ class Settings:
         """Source, region and layout of one image."""
         part = self.config.volumes[volume]
         source = self._source(part, image).model_dump(mode="json")
-        source["fingerprint"] = fingerprint(Path(source["path"])) if Path(source["path"]).is_dir() else None
+        source["fingerprint"] = _fingerprint(source["path"])
         values = {"image": image, "source": source, "region": part.region, **self._layout()}
         if image == "labels" and part.hr:
-            values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset"})
+            values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset", "mip"})
         return text("ingest", values)
 
     def degrade(self, volume: str, scale: str) -> str:
@@ -275,6 +280,16 @@ class Settings:
             return {"image": self.image(data.volume, data.image or "hr"), "labels": self.image(data.volume, "labels")}
         names = {"hr": "hr", "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
+
+
+def _fingerprint(place: str) -> str | None:
+    """What says that a folder, or a volume behind an address, is another one; None for a file, which is watched."""
+    path = places.local(place)
+    if path is None:
+        from emsr.stores.precomputed import fingerprint as of_address
+
+        return of_address(place)
+    return fingerprint(path) if path.is_dir() else None
 
 
 def wildcard(names: list[str]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from emsr.geometry import Box
     from emsr.stores.admission import Admitted
+    from emsr.stores.ome import Layout
     from emsr.stores.source import Source
 
 GROW_RESULT = 1
@@ -44,28 +45,30 @@ def grow(settings: dict[str, Any], out: Path) -> None:
 def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     """Copy a source into an OME-Zarr array beside the image card `out`, and judge its sections.
 
-    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm), region, shard, chunk; hr, a
-    source that labels must cover. Everything is checked before anything is written; shards that hold the right voxels
-    already are left alone.
+    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm, mip, link), region, shard, chunk;
+    hr, a source that labels must cover. Everything is checked before anything is written; shards that hold the right
+    voxels already are left alone. With `link` the card names the source's own array and no voxel is copied; all are
+    still read once, for their hashes and to judge the sections.
     """
-    from emsr.stores.shards import each, shard_boxes
-    from emsr.stores.zarr import open_array, recreate
-
     out = Path(out)
     opened, admitted = _admitted(settings, out)
     try:
         dtype = "uint64" if settings["image"] == "labels" else "uint8"
         laid = layout(settings, {**vars(admitted), "shape": admitted.box.shape, "dtype": dtype})
-        recreate(out.with_suffix(".zarr"), laid)
-        array = open_array(out.with_suffix(".zarr"), write=True)
-        boxes = shard_boxes(array)
-        empty = each(partial(_copy_shard, opened, admitted.box, array), boxes, workers, f"ingest {settings['image']}")
-        missing = _missing(opened, admitted.box, boxes, empty) if settings["image"] != "labels" else []
+        place = _link(opened, out) if settings["source"].get("link") else {}
+        missing = (
+            _unstored(opened, laid.shape[0]) if place else _copy(settings, opened, admitted.box, laid, out, workers)
+        )
     finally:
         opened.close()
     origin = {"path": opened.path, "dataset": opened.dataset, "format": opened.format, "region": settings["region"]}
-    card = {"source": origin, "degradation": None, "hr_shape": None, "missing": {str(z): "missing" for z in missing}}
-    finish(out, laid, card, workers)
+    card = {
+        "source": origin,
+        "degradation": None,
+        "hr_shape": None,
+        "missing": dict.fromkeys(map(str, missing), "missing"),
+    }
+    finish(out, laid, card | place, workers)
 
 
 def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) -> None:
@@ -131,24 +134,56 @@ def _counted(total: int, items: Iterable[int]) -> Iterator[int]:
 
 def _admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
     """The opened source and the part of it that is used, after every check."""
-    from emsr.stores import open_source
+    from emsr import places
+    from emsr.stores import open_stated, probe
     from emsr.stores.admission import admit, check_same_shape
+    from emsr.stores.link import check_link
 
     stated = settings["source"]
-    path, array = Path(stated["path"]).absolute(), out.with_suffix(".zarr").absolute()
-    if path.is_relative_to(array) or array.is_relative_to(path):
+    local, array = places.local(stated["path"]), out.with_suffix(".zarr").absolute()
+    path = None if local is None else local.absolute()
+    if path is not None and (path.is_relative_to(array) or array.is_relative_to(path)):
         raise ValueError(f"source {stated['path']} and result {array.name} lie in one another: choose other results")
-    opened = open_source(Path(stated["path"]), stated["dataset"])
+    opened = open_stated(stated)
     try:
         admitted = admit(opened, settings["image"], stated["voxel_size_nm"], settings["region"])
         if settings.get("hr"):
-            hr = open_source(Path(settings["hr"]["path"]), settings["hr"]["dataset"])
+            hr = open_stated(settings["hr"])
             hr.close()
             check_same_shape(opened, hr)
+        if stated.get("link"):
+            check_link(opened, settings["region"])
+        probe(opened, admitted.box)
     except BaseException:
         opened.close()
         raise
     return opened, admitted
+
+
+def _link(source: Source, out: Path) -> dict[str, str]:
+    """Write the link to a source beside its card; gives the card's key that names it."""
+    from emsr.stores.link import SUFFIX, write_link
+
+    link = out.with_suffix(SUFFIX)
+    write_link(link, source)
+    return {"array": link.name}
+
+
+def _unstored(source: Source, depth: int) -> list[int]:
+    """Sections that nothing was ever stored for."""
+    return [z for z in range(depth) if not source.stored(z)]
+
+
+def _copy(settings: dict[str, Any], source: Source, region: Box, laid: Layout, out: Path, workers: int) -> list[int]:
+    """Copy a region of a source into the array beside the card; gives the sections without anything to see."""
+    from emsr.stores.shards import each, shard_boxes
+    from emsr.stores.zarr import open_array, recreate
+
+    recreate(out.with_suffix(".zarr"), laid)
+    array = open_array(out.with_suffix(".zarr"), write=True)
+    boxes = shard_boxes(array)
+    empty = each(partial(_copy_shard, source, region, array), boxes, workers, f"ingest {settings['image']}")
+    return _missing(source, region, boxes, empty) if settings["image"] != "labels" else []
 
 
 def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) -> list[bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,7 +36,8 @@ class Source:
     `read(start, stop)` gives the voxels of a half-open box as a native-endian C-order array. `stored(z)` says whether
     anything was ever written for section z; it may be slow. `voxel_size_nm` and `translation_nm` (centre of the first
     voxel) are None where the file does not state them; `corner_nm` is the corner of a file that states a place without
-    a voxel size. `close` lets go of the file.
+    a voxel size. `close` lets go of the file. `spec` is a tensorstore spec that reads the same voxels, axes z, y, x, in
+    place; None where there is none.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Source:
     stored: Callable[[int], bool]
     close: Callable[[], None]
     corner_nm: Triple[float] | None = None
+    spec: dict[str, Any] | None = None
 
 
 def nanometres(unit: str, where: str) -> float:
