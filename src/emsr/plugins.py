@@ -23,6 +23,7 @@ NOT_PLUGINS = {
     "indexer",
     "published",
     "published_affinity",
+    "published_edsr",
     "reference",
     "stage",
     "vqgan",
