@@ -134,8 +134,11 @@ def _parsed(text: bytes, where: str) -> dict[str, Any]:
 
 
 def _checked(info: dict[str, Any], mip: int, where: str) -> dict[str, Any]:
-    """An info with the one scale that is read made whole; everything that it declares is refused or true."""
-    from cloudvolume.chunks import SUPPORTED_ENCODINGS
+    """An info with the one scale that is read made whole, and nothing that is not of the voxels (meshes, skeletons).
+
+    ValueError for whatever it declares that cannot be.
+    """
+    from cloudvolume.chunks import SUPPORTED_ENCODINGS, check_installed
 
     if mip >= len(info["scales"]):
         raise ValueError(f"{where} has no mip {mip}: it has 0 to {len(info['scales']) - 1}")
@@ -156,11 +159,16 @@ def _checked(info: dict[str, Any], mip: int, where: str) -> dict[str, Any]:
     if scale.get("encoding") not in SUPPORTED_ENCODINGS:
         known = ", ".join(SUPPORTED_ENCODINGS)
         raise ValueError(f"{where}: encoding {scale.get('encoding')!r} is unknown: use one of {known}")
+    try:
+        check_installed(scale["encoding"])
+    except ImportError as error:
+        raise ValueError(f"{where}: {one_line(error)}") from None
     key, resolution = scale.get("key"), scale.get("resolution")
     if not isinstance(key, str) or key.startswith("/") or ".." in key or not isinstance(resolution, list):
         raise ValueError(f"{where}: mip {mip} states no key below the folder, or no resolution: mend its info")
     check_chunk(chunks[0], np.dtype(info["data_type"]), where)
-    return {**info, "num_channels": 1, "scales": [*info["scales"][:mip], scale, *info["scales"][mip + 1 :]]}
+    scales = [*info["scales"][:mip], scale, *info["scales"][mip + 1 :]]
+    return {"num_channels": 1, "type": info.get("type", "image"), "data_type": info["data_type"], "scales": scales}
 
 
 def _whole(numbers: Any, least: float) -> bool:
