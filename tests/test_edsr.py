@@ -148,6 +148,8 @@ def test_our_own_goldens() -> None:
     (3, {}, "scale 3 is not one of edsr's: use one of 2, 4, 8, 16"),
     (4, {"width": 0}, "width 0 and blocks 2 make no edsr"),
     (4, {"blocks": -1}, "width 6 and blocks -1 make no edsr"),
+    (4, {"mean": 128.0}, r"mean 128\.0 outside \[0, 1\]"),
+    (4, {"res_scale": float("nan")}, "res_scale nan"),
 ])  # fmt: skip
 def test_what_it_cannot_be(scale: int, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -70,6 +71,10 @@ def build(scale: int, sections: int, options: Options) -> Edsr:
         raise ValueError(f"scale {scale} is not one of edsr's: use one of {', '.join(map(str, SCALES))}")
     if min(options.width, options.blocks) < 1:
         raise ValueError(f"width {options.width} and blocks {options.blocks} make no edsr: use 1 or more of each")
+    if not (0 <= options.res_scale < math.inf and 0 <= options.mean <= 1):
+        raise ValueError(
+            f"res_scale {options.res_scale} is under 0 or mean {options.mean} outside [0, 1]: use 1 and 0.5"
+        )
     return Edsr(scale, sections, options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -54,8 +53,8 @@ def convert(state: Mapping[str, Tensor], scale: int | None, source: str) -> tupl
         raise ValueError(f"{source} is no {kind} EDSR of x{scale}: {wrong}; check --scale or give another file")
     levels = _levels(taken)
     taken, mean = grey(taken, channels, levels)
-    if not math.isfinite(mean):
-        raise ValueError(f"{source} takes away a mean of {mean}: its sub_mean is spoilt, download it again")
+    if not 0 <= mean <= 1:
+        raise ValueError(f"{source} takes a mean of {mean} of the range away: sub_mean is spoilt, download it again")
     options = {**asdict(edsr.PRESETS[kind]), "mean": mean}
     about = {"model": "edsr", "preset": kind, "options": options, "scale": scale, "sections": 1, "section_step": 1}
     about |= {"window": WINDOW, "patch": WINDOW, "channels_made_one": channels, "levels": levels}
