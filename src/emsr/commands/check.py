@@ -148,7 +148,7 @@ def _admit(source: Source, image: str, volume: Volume) -> Admitted:
     try:
         admitted = admit(opened, image, source.voxel_size_nm, volume.region)
         if source.link:
-            check_link(opened, volume.region)
+            check_link(opened, image, volume.region)
         probe(opened, admitted.box)
         return admitted
     finally:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from emsr.progress import progress
 from emsr.steps.images import finish, layout
+from emsr.steps.sources import admitted, check_shards, link, missing_sections, unstored
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorstore as ts
 
     from emsr.geometry import Box
-    from emsr.stores.admission import Admitted
     from emsr.stores.ome import Layout
     from emsr.stores.source import Source
 
@@ -51,14 +51,13 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     still read once, for their hashes and to judge the sections.
     """
     out = Path(out)
-    opened, admitted = _admitted(settings, out)
+    opened, used = admitted(settings, out)
     try:
         dtype = "uint64" if settings["image"] == "labels" else "uint8"
-        laid = layout(settings, {**vars(admitted), "shape": admitted.box.shape, "dtype": dtype})
-        place = _link(opened, out) if settings["source"].get("link") else {}
-        missing = (
-            _unstored(opened, laid.shape[0]) if place else _copy(settings, opened, admitted.box, laid, out, workers)
-        )
+        laid = layout(settings, {**vars(used), "shape": used.box.shape, "dtype": dtype})
+        check_shards(opened, laid)
+        place = link(opened, out) if settings["source"].get("link") else {}
+        missing = unstored(opened, laid.shape[0]) if place else _copy(settings, opened, used.box, laid, out, workers)
     finally:
         opened.close()
     origin = {"path": opened.path, "dataset": opened.dataset, "format": opened.format, "region": settings["region"]}
@@ -132,48 +131,6 @@ def _counted(total: int, items: Iterable[int]) -> Iterator[int]:
             shown.update(1)
 
 
-def _admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
-    """The opened source and the part of it that is used, after every check."""
-    from emsr import places
-    from emsr.stores import open_stated, probe
-    from emsr.stores.admission import admit, check_same_shape
-    from emsr.stores.link import check_link
-
-    stated = settings["source"]
-    local, array = places.local(stated["path"]), out.with_suffix(".zarr").absolute()
-    path = None if local is None else local.absolute()
-    if path is not None and (path.is_relative_to(array) or array.is_relative_to(path)):
-        raise ValueError(f"source {stated['path']} and result {array.name} lie in one another: choose other results")
-    opened = open_stated(stated)
-    try:
-        admitted = admit(opened, settings["image"], stated["voxel_size_nm"], settings["region"])
-        if settings.get("hr"):
-            hr = open_stated(settings["hr"])
-            hr.close()
-            check_same_shape(opened, hr)
-        if stated.get("link"):
-            check_link(opened, settings["region"])
-        probe(opened, admitted.box)
-    except BaseException:
-        opened.close()
-        raise
-    return opened, admitted
-
-
-def _link(source: Source, out: Path) -> dict[str, str]:
-    """Write the link to a source beside its card; gives the card's key that names it."""
-    from emsr.stores.link import SUFFIX, write_link
-
-    link = out.with_suffix(SUFFIX)
-    write_link(link, source)
-    return {"array": link.name}
-
-
-def _unstored(source: Source, depth: int) -> list[int]:
-    """Sections that nothing was ever stored for."""
-    return [z for z in range(depth) if not source.stored(z)]
-
-
 def _copy(settings: dict[str, Any], source: Source, region: Box, laid: Layout, out: Path, workers: int) -> list[int]:
     """Copy a region of a source into the array beside the card; gives the sections without anything to see."""
     from emsr.stores.shards import each, shard_boxes
@@ -183,7 +140,7 @@ def _copy(settings: dict[str, Any], source: Source, region: Box, laid: Layout, o
     array = open_array(out.with_suffix(".zarr"), write=True)
     boxes = shard_boxes(array)
     empty = each(partial(_copy_shard, source, region, array), boxes, workers, f"ingest {settings['image']}")
-    return _missing(source, region, boxes, empty) if settings["image"] != "labels" else []
+    return missing_sections(source, region, boxes, empty) if settings["image"] != "labels" else []
 
 
 def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) -> list[bool]:
@@ -199,14 +156,6 @@ def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) ->
         part[...] = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
     keep_or_write(array, box, voxels)
     return [bool((section == section[0, 0]).all()) for section in voxels]
-
-
-def _missing(source: Source, region: Box, boxes: list[Box], empty: list[list[bool]]) -> list[int]:
-    """Sections (z of the array) without anything to see because nothing was ever stored for them."""
-    filled = {
-        box.start[0] + z for box, flags in zip(boxes, empty, strict=True) for z, flag in enumerate(flags) if not flag
-    }
-    return [z for z in range(region.shape[0]) if z not in filled and not source.stored(region.start[0] + z)]
 
 
 def _degrade_shard(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> None:

@@ -15,10 +15,12 @@ SUFFIX = ".link"
 MOST_BAND_BYTES = 2**28
 
 
-def check_link(source: Source, region: Sequence[Sequence[int]] | None) -> None:
-    """Refuse, in one line that says why, a source that has to be copied."""
+def check_link(source: Source, image: str, region: Sequence[Sequence[int]] | None) -> None:
+    """Refuse, in one line that says why, a source of `image` ("hr", "lr" or "labels") that has to be copied."""
     reason = None
-    if region is not None:
+    if image == "labels":
+        reason = "labels become uint64"
+    elif region is not None:
         reason = "region cuts it"
     elif source.spec is None:
         reason = f"{source.format} is not read in place" if "://" not in source.path else "it is not on disk"
