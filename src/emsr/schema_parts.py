@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from emsr import durable, places
+from emsr import durable, numbering, places
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -33,6 +33,7 @@ class Source(Part):
     dataset: str | None = None
     voxel_size_nm: VoxelSize | None = None
     mip: Natural | None = None
+    pattern: str | None = None
     link: bool | None = None
 
     @model_validator(mode="after")
@@ -42,11 +43,16 @@ class Source(Part):
         path = places.local(self.path)
         if path is not None and not path.exists():
             raise ValueError(f"path {path} does not exist; {PATHS}")
+        if self.pattern is not None:
+            numbering.check_pattern(self.pattern)
         return self
 
     @property
     def place(self) -> tuple[Path, str]:
-        """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image."""
+        """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image.
+
+        Of a folder of sections it is also the name of the first one, since images of several volumes may lie there.
+        """
         local, inside = places.local(self.path), Path("/" + (self.dataset or "").strip("/"))
         if local is None:
             return Path(self.path), ""
@@ -54,7 +60,7 @@ class Source(Part):
         if not path.is_dir():
             return path, str(inside)
         folder = path.joinpath(*inside.parts[1:]).resolve()
-        return folder.parent if _is_level(folder) else folder, ""
+        return (folder.parent, "") if _is_level(folder) else (folder, numbering.first(folder, self.pattern))
 
 
 class Layout(Part):

@@ -153,7 +153,7 @@ class Settings:
         source["fingerprint"] = _fingerprint(source["path"])
         values = {"image": image, "source": source, "region": part.region, **self._layout()}
         if image == "labels" and part.hr:
-            values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset", "mip"})
+            values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset", "mip", "pattern"})
         return text("ingest", values)
 
     def degrade(self, volume: str, scale: str) -> str:

@@ -10,8 +10,8 @@ from emsr import places, plugins
 from emsr.geometry import Box
 from emsr.stores.source import Source
 
-FORMATS = ("zarr", "n5", "precomputed", "hdf")
-SELDOM = ("mip",)  # keys of a source that only some formats know; those name them in OPTIONS
+FORMATS = ("zarr", "n5", "precomputed", "hdf", "tiff", "mrc", "images")
+SELDOM = ("mip", "pattern")  # keys of a source that only some formats know; those name them in OPTIONS
 
 
 def open_source(path: Path | str, dataset: str | None = None, format_name: str | None = None, **options: Any) -> Source:
@@ -52,4 +52,4 @@ def _recognised(path: Path) -> str:
     for name in FORMATS:
         if plugins.load("stores", name).recognises(path):
             return name
-    raise ValueError(f"{path} is neither HDF5 nor OME-Zarr: convert it to one of them")
+    raise ValueError(f"{path} is of no format that emsr reads ({', '.join(FORMATS)}): convert it to one of them")
