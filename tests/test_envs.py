@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}  # where module and package differ
 PACKAGES |= dict.fromkeys(("cloudvolume", "cloudfiles"), "cloud-volume")
 CHANNEL = {"dask-core": "dask", "matplotlib-base": "matplotlib"}  # the same, as the channel names them
-PLUGINS = {"train": ("models", "training/objectives"), "ingest": ("stores",)}  # folders that a verb imports from by name
+# folders that a verb imports from by name
+PLUGINS = {"train": ("models", "training/objectives"), "ingest": ("stores",)}
 NETWORKS = ("allocate", "superresolve", "allocate-affinities", "affinities")
 
 
