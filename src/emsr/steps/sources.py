@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from emsr.stores.admission import Admitted
     from emsr.stores.ome import Layout
     from emsr.stores.source import Source
+
+log = logging.getLogger(__name__)
 
 MOST_SHARDS = 2**21  # of one array: each is a task of one graph
 
@@ -37,6 +40,8 @@ def admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
         if stated.get("link"):
             check_link(opened, settings["image"], settings["region"])
         probe(opened, used.box)
+        if opened.caution:
+            log.warning("%s: %s", opened.path, opened.caution)
     except BaseException:
         opened.close()
         raise

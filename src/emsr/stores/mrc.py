@@ -15,7 +15,16 @@ import numpy as np
 from mrcfile.mrcinterpreter import MrcInterpreter
 from mrcfile.utils import data_dtype_from_header, data_shape_from_header, spacegroup_is_volume_stack
 
-from emsr.stores.source import Source, Triple, one_line, open_file, refuse_dataset, single_precision, triple
+from emsr.stores.source import (
+    Source,
+    Triple,
+    first_bytes,
+    one_line,
+    open_file,
+    refuse_dataset,
+    single_precision,
+    triple,
+)
 
 SUFFIXES = (".mrc", ".mrcs", ".rec", ".st", ".map", ".ali")
 HEADER_BYTES = 1024
@@ -26,12 +35,7 @@ UNSTATED = (1.0, 1.0, 1.0)  # angstrom: what programs write that know no voxel s
 
 def recognises(path: Path) -> bool:
     """Whether `path` is a file that looks like MRC, by its name or its map stamp."""
-    if not path.is_file():
-        return False
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    with path.open("rb") as stream:
-        return stream.read(HEADER_BYTES)[208:212] == b"MAP "
+    return path.is_file() and (path.suffix.lower() in SUFFIXES or first_bytes(path, HEADER_BYTES)[208:212] == b"MAP ")
 
 
 def open_source(path: Path, dataset: str | None) -> Source:

@@ -104,6 +104,12 @@ def open_file(path: Path) -> BinaryIO:
     return stream
 
 
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first bytes of a file, which say its format; errors as `open_file`."""
+    with open_file(path) as stream:
+        return stream.read(count)
+
+
 def one_line(error: BaseException, limit: int = 200) -> str:
     """An exception's text without line breaks, cut to `limit` characters."""
     text = " ".join(str(error).split())

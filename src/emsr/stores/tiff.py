@@ -17,7 +17,17 @@ import numpy as np
 import tifffile
 
 from emsr.stores.pieces import Key, Pieces, check_packed, once, window
-from emsr.stores.source import Source, Triple, nanometres, one_line, open_file, refuse_dataset, single_precision, triple
+from emsr.stores.source import (
+    Source,
+    Triple,
+    first_bytes,
+    nanometres,
+    one_line,
+    open_file,
+    refuse_dataset,
+    single_precision,
+    triple,
+)
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -73,12 +83,7 @@ class Stack:
 
 def recognises(path: Path) -> bool:
     """Whether `path` is a file that looks like TIFF, by its name or its first bytes."""
-    if not path.is_file():
-        return False
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    with path.open("rb") as stream:
-        return stream.read(4) in MAGIC
+    return path.is_file() and (path.suffix.lower() in SUFFIXES or first_bytes(path, 4) in MAGIC)
 
 
 def open_source(path: Path, dataset: str | None) -> Source:
