@@ -25,6 +25,7 @@ LARGEST_ID = 2**32 - 1
 CLASSIC = 2**32 - 2**25  # bytes of voxels that still leave room for the tags of a classic TIFF
 SUFFIXES = (".tif", ".tiff")
 CENTIMETRE = 1e7  # nm
+Mode = Literal["r+", "r"]
 
 
 def target(laid: Layout) -> Target:
@@ -79,27 +80,34 @@ def _physical(laid: Layout, first: int, depth: int) -> dict[str, Any]:
 
 @contextmanager
 def _opened(laid: Layout, path: Path, _level: int, write: bool) -> Iterator[Sink]:
-    mode: Literal["r+", "r"] = "r+" if write else "r"
-    if path.is_file():
-        stored = tifffile.memmap(path, mode=mode)
-        whole = stored.reshape(laid.shape)
-        yield Sink(laid.shard, partial(_put, whole), lambda box: np.array(whole[box.slices]))
-        if write:
-            stored.flush()
-        return
+    """A file is mapped for one box at a time: what was written does not stay in memory."""
+    mode: Mode = "r+" if write else "r"
+    whole = path.is_file()
+    sink = _one_file(laid, path, mode) if whole else _folder(laid, path, mode)
+    yield sink
+    for file in ([path] if whole else path.iterdir()) if write else ():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def _one_file(laid: Layout, path: Path, mode: Mode) -> Sink:
+    stored = tifffile.memmap(path, mode="r")
+    mapped = partial(np.memmap, path, stored.dtype, mode, stored.offset, laid.shape)
 
     def put(box: Box, voxels: np.ndarray) -> None:
-        for z, section in zip(range(box.start[0], box.stop[0]), voxels, strict=True):
-            stored = tifffile.memmap(_section(path, z), mode=mode)
-            stored[box.slices[1:]] = section
-            stored.flush()
+        mapped()[box.slices] = voxels
 
-    def read(box: Box) -> np.ndarray:
-        sections = range(box.start[0], box.stop[0])
-        return np.stack([tifffile.memmap(_section(path, z), mode=mode)[box.slices[1:]] for z in sections])
-
-    yield Sink(laid.shard, put, read)
+    return Sink(laid.shard, put, lambda box: np.array(mapped()[box.slices]))
 
 
-def _put(array: np.ndarray, box: Box, voxels: np.ndarray) -> None:
-    array[box.slices] = voxels
+def _folder(laid: Layout, path: Path, mode: Mode) -> Sink:
+    def mapped(box: Box) -> Iterator[np.ndarray]:
+        """The part of each section that a box has."""
+        for z in range(box.start[0], box.stop[0]):
+            yield tifffile.memmap(_section(path, z), mode=mode)[box.slices[1:]]
+
+    def put(box: Box, voxels: np.ndarray) -> None:
+        for stored, section in zip(mapped(box), voxels, strict=True):
+            stored[:] = section
+
+    return Sink(laid.shard, put, lambda box: np.stack([np.array(part) for part in mapped(box)]))
