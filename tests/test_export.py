@@ -221,6 +221,7 @@ BAD: list[tuple[str, dict[str, Any], Callable[[Path], object], str]] = [
     ("out", {"format": "cremi", "level": -1}, lambda f: None, "level -1 does not exist"),
     ("out", {"format": "n5", "sharded": True}, lambda f: None, "--sharded means nothing for format n5"),
     ("out", {"format": "n5", "workers": 0}, lambda f: None, "workers 0"),
+    ("gs://bucket/out", {"format": "n5"}, lambda f: None, "is an address"),
     ("out", {"format": "tiff"}, lambda f: (f / "out").mkdir(), "exists, and nothing is overwritten"),
     ("out", {"format": "tiff"}, lambda f: (f / "out").symlink_to(f / "nowhere"), "exists, and nothing"),
     ("out", {"format": "n5"}, lambda f: (f / ".out.partial").mkdir(), "is being written, or was and got killed"),
@@ -250,7 +251,7 @@ def test_bad_input_is_one_line_and_nothing_is_left(
     spoil(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises((ValueError, OSError), match=message) as refused:
-        export(card, tmp_path / name, **stated)
+        export(card, Path(name) if ":" in name else tmp_path / name, **stated)
     assert "\n" not in str(refused.value)
     assert sorted(tmp_path.rglob("*")) == before
 

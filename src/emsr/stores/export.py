@@ -159,6 +159,8 @@ def whole_or_absent(out: Path) -> Iterator[Path]:
 
 
 def check_free(out: Path) -> None:
-    """FileExistsError where anything stands at `out`."""
+    """FileExistsError where anything stands at `out`; ValueError for an address, which a path has made of one slash."""
+    if out.parts and out.parts[0].endswith(":"):
+        raise ValueError(f"{out} is an address: write to a path on disk, and copy it from there")
     if os.path.lexists(out):
         raise FileExistsError(f"{out} exists, and nothing is overwritten: remove it, or write elsewhere")
