@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import struct
@@ -11,16 +12,20 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from PIL import Image
 
+from emsr.config import parse
 from emsr.durable import read_json
 from emsr.fingerprints import fingerprint
 from emsr.numbering import numbered
 from emsr.schema_parts import Source as Stated
+from emsr.settings import Settings
 from emsr.steps.data import ingest
 from emsr.stores import open_source
 from emsr.stores.zarr import open_array
 from image_files import SHAPE, cut, folder, patched, tiff, voxels
+from project import ROOT
 
 
 def ingested(path, out, pattern=None, image="hr") -> dict:
@@ -219,6 +224,17 @@ def test_a_changed_folder_has_another_fingerprint(tmp_path, change, why):
     assert fingerprint(tmp_path) == before
     change(tmp_path)
     assert fingerprint(tmp_path) != before
+
+
+def test_a_changed_section_makes_ingest_run_again(tmp_path):
+    values = yaml.safe_load((ROOT / "config.yaml").read_text())
+    hr = {"path": str(folder(tmp_path)), "pattern": "s_{z}.png"}
+    values["volumes"]["f"] = {"hr": hr, "labels": hr, "degradation": {"kernel": "area"}}
+    settings = Settings(parse(values))
+    before = settings.ingest("f", "hr")
+    assert json.loads(settings.ingest("f", "labels"))["hr"]["pattern"] == "s_{z}.png"
+    swap(tmp_path, 3, voxels()[0])
+    assert settings.ingest("f", "hr") != before
 
 
 def test_a_fingerprint_takes_no_time(tmp_path):

@@ -45,10 +45,10 @@ def grow(settings: dict[str, Any], out: Path) -> None:
 def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     """Copy a source into an OME-Zarr array beside the image card `out`, and judge its sections.
 
-    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm, mip, link), region, shard, chunk;
-    hr, a source that labels must cover. Everything is checked before anything is written; shards that hold the right
-    voxels already are left alone. With `link` the card names the source's own array and no voxel is copied; all are
-    still read once, for their hashes and to judge the sections.
+    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm, mip, pattern, link), region,
+    shard, chunk; hr, a source that labels must cover. Everything is checked before anything is written; shards that
+    hold the right voxels already are left alone. With `link` the card names the source's own array and no voxel is
+    copied; all are still read once, for their hashes and to judge the sections.
     """
     out = Path(out)
     opened, used = admitted(settings, out)
