@@ -39,6 +39,7 @@ VERBS = {
     "report": "emsr.steps.score",
     "import-weights": "emsr.commands.import_weights",
     "export": "emsr.commands.export",
+    "view": "emsr.commands.view",
     "clean": "emsr.commands.clean",
     "check": "emsr.commands.check",
 }
