@@ -7,7 +7,11 @@ import io
 import json
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -265,6 +269,20 @@ def test_picture_that_does_not_come_is_one_line(results: Path) -> None:
         url = address.client + fragment(viewer_state(layers, address.data, "xy"))
         with pytest.raises(OSError, match=r"^neuroglancer drew no whole picture in 4 s: sr: .*\w.*$"):
             picture(url, find_chromium(None), patience_s=4)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_browser_ends_with_a_run_that_is_ended(results: Path, tmp_path: Path) -> None:
+    (program := tmp_path / "chromium").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    program.chmod(0o755)
+    words = ["view", str(results), "--screenshot", str(tmp_path / "a.png"), "--chromium", str(program)]
+    with subprocess.Popen([sys.executable, "-m", "emsr.cli", *words], stdout=subprocess.DEVNULL) as run:
+        while not (tmp_path / "pid").is_file() or not (pid := (tmp_path / "pid").read_text().strip()):
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.terminate()
+        assert run.wait(20) == 128 + signal.SIGTERM
+    assert not Path("/proc", pid).exists()
 
 
 def test_browser_that_fails_is_one_line(tmp_path: Path) -> None:

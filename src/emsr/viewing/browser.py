@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,14 +76,16 @@ def picture(url: str, chromium: Path, patience_s: float = PATIENCE_S) -> bytes:
 
 @contextmanager
 def _running(chromium: Path, profile: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A Chromium with a profile of its own that opens `url`; it and its children end with the block."""
+    """A Chromium with a profile of its own that opens `url`; it and its children end with the block, or by SIGTERM."""
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses root otherwise
     command = [str(chromium), *FLAGS, *sandbox, f"--user-data-dir={profile}", url]
     with (profile / "stderr").open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield process
     finally:
+        signal.signal(signal.SIGTERM, before)
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(process.pid, number)
