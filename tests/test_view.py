@@ -1,8 +1,7 @@
-"""`emsr view`: layers at their places, a server that gives no more than it should, a real browser that draws."""
+"""`emsr view`: layers at their places, and a real browser that draws them."""
 
 from __future__ import annotations
 
-import http.client
 import io
 import json
 import re
@@ -12,11 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -36,7 +33,7 @@ from emsr.stores.ome import Layout
 from emsr.stores.zarr import create, open_array, write_box
 from emsr.viewing.browser import NAMES, find_chromium, picture
 from emsr.viewing.layers import Layer, layers_of
-from emsr.viewing.server import Address, bundled_client, serving
+from emsr.viewing.server import bundled_client, serving
 from emsr.viewing.state import FITS, fragment, viewer_state
 
 Z, Y, X = SHAPE = (6, 64, 96)
@@ -132,82 +129,6 @@ def test_source_in_place_is_shown_where_its_card_says(
     with pytest.raises(ValueError, match="nothing to look at"):
         layers_of([tmp_path])
     assert "hr.json is left out: its source" in caplog.text
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    """A folder with files and links, and a secret beside it."""
-    folder = tmp_path_factory.mktemp("served")
-    root = folder / "root"
-    (root / "c").mkdir(parents=True)
-    (root / "c" / "0").write_bytes(b"0123456789")
-    (root / "inside").symlink_to("c/0")
-    (folder / "secret").write_text("secret")
-    (folder / "root2").mkdir()
-    (folder / "root2" / "secret").write_text("secret")
-    (root / "outside").symlink_to("../secret")
-    (root / "beside").symlink_to("../root2")
-    (folder / "link").symlink_to("root")
-    with serving({"a b": root, "link": folder / "link"}, bundled_client(), "127.0.0.1", 0) as address:
-        yield address
-
-
-def ask(address: str, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[Any, bytes]:
-    """A request whose path nobody tidies up."""
-    where = urlsplit(address)
-    connection = http.client.HTTPConnection(where.netloc, timeout=10)
-    connection.request(method, f"{where.path}{path}", headers=headers or {})
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    return answer, body
-
-
-@pytest.mark.parametrize(
-    ("path", "method", "ranges", "status", "body"),
-    [
-        ("/a%20b/c/0", "GET", None, 200, b"0123456789"),
-        ("/a%20b/c/0", "HEAD", None, 200, b""),
-        ("/a%20b/c/0", "OPTIONS", None, 204, b""),
-        ("/a%20b/c/0", "GET", "bytes=2-4", 206, b"234"),
-        ("/a%20b/c/0", "GET", "bytes=-3", 206, b"789"),
-        ("/a%20b/c/0", "GET", "bytes=8-99", 206, b"89"),
-        ("/a%20b/c/0", "GET", "bytes=10-11", 416, None),
-        ("/a%20b/c/0", "POST", None, 405, None),
-        ("/a%20b/c/0", "PUT", None, 405, None),
-        ("/a%20b/inside", "GET", None, 200, b"0123456789"),
-        ("/link/c/0", "GET", None, 200, b"0123456789"),
-        ("/link/c/1", "GET", None, 404, None),
-        ("/link/", "GET", None, 404, None),
-        ("/link/c", "GET", None, 404, None),
-        ("/link/outside", "GET", None, 404, None),
-        ("/link/beside/secret", "GET", None, 404, None),
-        ("/link/../secret", "GET", None, 404, None),
-        ("/link/%2e%2e/secret", "GET", None, 404, None),
-        ("/link/%2e%2e/root2/secret", "GET", None, 404, None),
-        ("/link//etc/passwd", "GET", None, 404, None),
-        ("/link/c/0%00", "GET", None, 404, None),
-    ],
-)
-def test_server_gives_files_of_its_folders_and_nothing_else(
-    served: Address, path: str, method: str, ranges: str | None, status: int, body: bytes | None
-) -> None:
-    answer, content = ask(served.data, path, method, {"Range": ranges} if ranges else {})
-    assert answer.status == status
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert content == body if body is not None else b"secret" not in content
-    if method == "HEAD":
-        assert answer.headers["Content-Length"] == "10"
-    if ranges == "bytes=2-4":
-        assert answer.headers["Content-Range"] == "bytes 2-4/10"
-        assert "Content-Range" in answer.headers["Access-Control-Expose-Headers"]
-
-
-def test_server_wants_the_word_of_its_address_and_knows_what_a_browser_has(served: Address) -> None:
-    assert ask(served.data[:-1] + "_" * 2, "/link/c/0")[0].status == 404
-    tag = ask(served.data, "/link/c/0")[0].headers["ETag"]
-    assert ask(served.data, "/link/c/0", headers={"If-None-Match": tag})[0].status == 304
-    assert b"neuroglancer" in ask(served.client, "")[1]
 
 
 def test_voxels_come_whole_over_http(results: Path) -> None:
