@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from emsr import plugins
 from emsr.mistakes import one_line
-from emsr.schema import Data, Degradation, Model, Report, Superresolve, Tissue, Training, Volume
+from emsr.schema import Data, Degradation, Model, Noise, Report, Superresolve, Tissue, Training, Volume
 from emsr.schema_parts import Count, Layout, Name, Part, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
 
@@ -66,9 +66,22 @@ class Config(Part):
                 self._check_shard(name, training.scale)
             elif volume.weights is not None:
                 self._check_shard(name, volume.weights.scale)
+            self._check_noise(f"volumes.{name}.degradation.noise", volume)
             for segmentation, part in (volume.segmentations or {}).items():
                 self._check_segmentation(f"volumes.{name}.segmentations.{segmentation}", name, part)
         return self
+
+    def _check_noise(self, where: str, volume: Volume) -> None:
+        """Noise is estimated from a volume that was imaged coarsely."""
+        other = volume.degradation and volume.degradation.noise and volume.degradation.noise.estimate
+        if not other:
+            return
+        if other not in self.volumes:
+            raise ValueError(f"{where}.estimate: " + plugins.unknown("volume", other, self.volumes))
+        if not self.volumes[other].lr:
+            raise ValueError(
+                f"{where}.estimate: volume {other} has no lr of its own; name one that was imaged coarsely"
+            )
 
     def _check_segmentation(self, where: str, volume: str, part: Segmentation) -> None:
         """Weights that predict affinities, and a threshold: stated, or chosen on validation sections of this volume."""
@@ -231,7 +244,15 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "report": Report,
         "model": Model,
     },
-    **{"data": Data, "tissue": Tissue, "degradation": Degradation, "hr": Source, "lr": Source, "labels": Source},
+    **{
+        "data": Data,
+        "tissue": Tissue,
+        "degradation": Degradation,
+        "noise": Noise,
+        "hr": Source,
+        "lr": Source,
+        "labels": Source,
+    },
 }
 
 

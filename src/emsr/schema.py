@@ -33,10 +33,28 @@ class Tissue(Part):
     seed: Natural
 
 
+class Noise(Part):
+    """What the detector adds to lr: stated (dose null: no shot noise), or estimated from the lr of a volume."""
+
+    dose: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    read: Annotated[float, Field(ge=0, le=255)] | None = None
+    estimate: Name | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Noise:
+        if self.estimate is not None and (self.dose, self.read) != (None, None):
+            raise ValueError(f"noise is estimated from {self.estimate}, so dose and read are not stated; leave one out")
+        if self.estimate is None and self.read is None:
+            raise ValueError("noise needs read, grey levels (0 for none), or estimate, a volume with an lr of its own")
+        return self
+
+
 class Degradation(Part):
     """The imaging model that makes lr from hr."""
 
     kernel: Literal["bicubic", "area"]
+    noise: Noise | None = None
 
 
 class Superresolve(Layout):

@@ -66,6 +66,12 @@ class Settings:
             return [str(path)]
         return [str(file) for name in METADATA if (file := path / name).is_file()][:1]
 
+    def noise_image(self, volume: str) -> list[str]:
+        """The card of the image that the noise of a made lr is estimated from, if it is."""
+        degradation = self.config.volumes[volume].degradation
+        estimate = degradation and degradation.noise and degradation.noise.estimate
+        return [self.image(estimate, "lr")] if estimate else []
+
     def card(self, volume: str) -> str:
         """The card of the weights that super-resolve ``volume``."""
         weights = self.config.volumes[volume].weights
@@ -161,7 +167,11 @@ class Settings:
         degradation = self.config.volumes[volume].degradation
         if degradation is None:
             raise ValueError(f"volume {volume} states no degradation, so no lr is made from its hr")
-        return text("degrade", {"scale": int(scale), "degradation": degradation.model_dump(), **self._layout()})
+        stated = degradation.model_dump(exclude={"noise"})
+        if degradation.noise:
+            estimate = next(iter(self.noise_image(volume)), None)
+            stated["noise"] = {**degradation.noise.model_dump(), "estimate": estimate}
+        return text("degrade", {"scale": int(scale), "degradation": stated, **self._layout()})
 
     def enlarge(self, scale: str) -> str:
         """The factor and the layout."""

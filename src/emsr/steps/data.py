@@ -73,9 +73,11 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
 def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) -> None:
     """Make the coarse image of a fine one, shard by shard: the same voxels as degrading whole sections gives.
 
-    `settings`: scale, degradation (kernel), shard, chunk. hr is cropped to a multiple of scale at the far ends of y and
-    x. Damaged and missing sections stay what they are in hr.
+    `settings`: scale, degradation (kernel, and optionally noise: seed, dose and read, or seed and estimate, the image
+    card of a coarse image that shows the noise), shard, chunk. hr is cropped to a multiple of scale at the far ends of
+    y and x. Damaged and missing sections stay what they are in hr.
     """
+    from emsr.steps.degraded import degrade_shard, with_noise
     from emsr.stores.card import array_path, read_card
     from emsr.stores.shards import each, shard_boxes
     from emsr.stores.zarr import open_array, recreate
@@ -83,14 +85,14 @@ def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) 
     hr, out, scale = Path(hr), Path(out), int(settings["scale"])
     fine_card = read_card(hr)
     laid = layout(settings, fine_card).coarser(scale)
+    how = {"scale": scale, **with_noise(settings["degradation"])}
     fine = open_array(array_path(hr, fine_card))
     recreate(out.with_suffix(".zarr"), laid)
     array = open_array(out.with_suffix(".zarr"), write=True)
-    kernel = str(settings["degradation"]["kernel"])
-    each(partial(_degrade_shard, fine, array, scale, kernel), shard_boxes(array), workers, f"degrade x{scale}")
+    each(partial(degrade_shard, fine, array, how), shard_boxes(array), workers, f"degrade x{scale}")
     card = {
         "source": {"path": hr.name, "dataset": None, "format": "card", "sha256": fine_card["sha256"]},
-        "degradation": {"scale": scale, **settings["degradation"]},
+        "degradation": how,
         "hr_shape": [laid.shape[0], laid.shape[1] * scale, laid.shape[2] * scale],
         "missing": fine_card["missing"],
         "damaged": fine_card["damaged"],
@@ -156,37 +158,6 @@ def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) ->
         part[...] = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
     keep_or_write(array, box, voxels)
     return [bool((section == section[0, 0]).all()) for section in voxels]
-
-
-def _degrade_shard(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> None:
-    """One shard of the coarse image, chunk by chunk, each from its fine voxels and those that the kernel reaches."""
-    import numpy as np
-
-    from emsr.geometry import ShardGrid
-    from emsr.stores.shards import chunk_shape, keep_or_write
-
-    voxels = np.empty(box.shape, coarse.dtype.numpy_dtype)
-    parts = ShardGrid(box.shape, chunk_shape(coarse))
-    for part in map(parts.box, parts.indices):
-        voxels[part.slices] = _degrade_box(fine, coarse, scale, kernel, part.shifted(box.start))
-    keep_or_write(coarse, box, voxels)
-
-
-def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> np.ndarray:
-    """Coarse voxels of `box`, from fine ones of the box grown by as many whole coarse voxels as the kernel reaches."""
-    import numpy as np
-
-    from emsr import degradation
-    from emsr.geometry import Box, triple
-    from emsr.stores.shards import read_box
-
-    halo = -(-degradation.reach(scale, kernel) // scale)
-    (z, y, x), (end, bottom, right) = box.start, box.stop
-    grown = Box((z, max(0, y - halo), max(0, x - halo)), (end, bottom + halo, right + halo))
-    grown = grown.intersect(Box((0, 0, 0), triple(list(coarse.shape))))
-    inner = box.shifted(triple([-start for start in grown.start])).slices[1:]
-    sections = read_box(fine, grown.scaled(scale))
-    return np.stack([degradation.degrade(section, scale, kernel)[inner] for section in sections])
 
 
 def _enlarge_shard(coarse: ts.TensorStore, fine: ts.TensorStore, scale: int, box: Box) -> None:
