@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from emsr import plugins
 from emsr.mistakes import one_line
 from emsr.schema import Data, Degradation, Model, Noise, Report, Superresolve, Tissue, Training, Volume
-from emsr.schema_parts import Count, Layout, Name, Part, Range, Source, WeightsFile
+from emsr.schema_parts import Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
@@ -249,6 +249,7 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "tissue": Tissue,
         "degradation": Degradation,
         "noise": Noise,
+        "intensity": Intensity,
         "hr": Source,
         "lr": Source,
         "labels": Source,

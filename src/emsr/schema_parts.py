@@ -17,6 +17,7 @@ Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Shape = tuple[Count, Count, Count]
 VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 Range = tuple[Natural, Natural]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PATHS = "paths are relative to the folder that snakemake is started in"
 
 
@@ -24,6 +25,26 @@ class Part(BaseModel):
     """A part of the config: unknown keys are errors, nothing changes after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Intensity(Part):
+    """How grey levels of a source become 0 to 255: its levels that become 0 and 255, or percentiles of its voxels."""
+
+    low: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    high: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    percentiles: tuple[Percent, Percent] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Intensity:
+        limits = (self.low, self.high)
+        if (None in limits) == (self.percentiles is None) or (self.percentiles and limits != (None, None)):
+            raise ValueError("state either low and high, or percentiles, for example {percentiles: [0.5, 99.5]}")
+        low, high = self.percentiles or limits
+        if low is not None and high is not None and low >= high:
+            raise ValueError(
+                f"intensity from {low:g} to {high:g} leaves no grey level between; write the lower one first"
+            )
+        return self
 
 
 class Source(Part):
@@ -35,6 +56,7 @@ class Source(Part):
     mip: Natural | None = None
     pattern: str | None = None
     link: bool | None = None
+    intensity: Intensity | None = None
 
     @model_validator(mode="after")
     def _exists(self) -> Source:

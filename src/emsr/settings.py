@@ -16,6 +16,7 @@ from emsr import places
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
 from emsr.fingerprints import content_sha256, fingerprint
 from emsr.plan import proved
+from emsr.schema_parts import Intensity
 from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
 
 METADATA = ("zarr.json", ".zattrs", ".zgroup", "attributes.json", "info")  # what changes with a folder of chunks
@@ -55,22 +56,26 @@ class Settings:
         return self.path("trainings", self.config.owner(training, stage), f"{stage}.json")
 
     def source(self, volume: str, image: str) -> list[str]:
-        """The file whose time stamp says that an image's source changed."""
+        """The files whose time stamps say that an image's source, or what its grey levels are mapped by, changed."""
         part = self.config.volumes[volume]
         if part.tissue:
             return [self.path(volume, "tissue.h5")]
-        path = places.local(self._source(part, image).path)
-        if path is None:
-            return []
-        if path.is_file():
-            return [str(path)]
-        return [str(file) for name in METADATA if (file := path / name).is_file()][:1]
+        images = [image, "lr"] if image == "hr" and part.shares_intensity else [image]
+        return list(dict.fromkeys(file for each in images for file in self._watched(part, each)))
 
     def noise_image(self, volume: str) -> list[str]:
         """The card of the image that the noise of a made lr is estimated from, if it is."""
         degradation = self.config.volumes[volume].degradation
         estimate = degradation and degradation.noise and degradation.noise.estimate
         return [self.image(estimate, "lr")] if estimate else []
+
+    def _watched(self, part: Volume, image: str) -> list[str]:
+        path = places.local(self._source(part, image).path)
+        if path is None:
+            return []
+        if path.is_file():
+            return [str(path)]
+        return [str(file) for name in METADATA if (file := path / name).is_file()][:1]
 
     def card(self, volume: str) -> str:
         """The card of the weights that super-resolve ``volume``."""
@@ -155,11 +160,13 @@ class Settings:
     def ingest(self, volume: str, image: str) -> str:
         """Source, region and layout of one image."""
         part = self.config.volumes[volume]
-        source = self._source(part, image).model_dump(mode="json")
+        source = self._source(part, image).model_dump(mode="json", exclude={"intensity"})
         source["fingerprint"] = _fingerprint(source["path"])
         values = {"image": image, "source": source, "region": part.region, **self._layout()}
         if image == "labels" and part.hr:
             values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset", "mip", "pattern"})
+        if image != "labels" and (mapping := part.mapping(image)):
+            values["intensity"] = self._mapping(volume, image, mapping)
         return text("ingest", values)
 
     def degrade(self, volume: str, scale: str) -> str:
@@ -276,6 +283,13 @@ class Settings:
         if source is None:
             raise ValueError(f"no source of {image} is stated")
         return source
+
+    def _mapping(self, volume: str, image: str, mapping: Intensity) -> dict[str, Any]:
+        """How grey levels are mapped; ``of`` is the source whose percentiles count, where it is another."""
+        values = mapping.model_dump(mode="json", exclude_none=True)
+        if image == "hr" and self.config.volumes[volume].shares_intensity:
+            values["of"] = json.loads(self.ingest(volume, "lr"))["source"]
+        return values
 
     def _layout(self) -> dict[str, Any]:
         return self.config.ingest.model_dump()

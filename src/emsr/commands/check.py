@@ -146,7 +146,9 @@ def _admit(source: Source, image: str, volume: Volume) -> Admitted:
 
     opened = open_stated(source.model_dump())
     try:
-        admitted = admit(opened, image, source.voxel_size_nm, volume.region)
+        mapping = None if image == "labels" else volume.mapping(image)
+        stated = mapping.model_dump() if mapping else None
+        admitted = admit(opened, image, source.voxel_size_nm, volume.region, stated)
         if source.link:
             check_link(opened, image, volume.region)
         probe(opened, admitted.box)

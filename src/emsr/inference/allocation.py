@@ -11,6 +11,7 @@ from emsr.geometry import triple
 from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
 
 Json = Mapping[str, Any]
+LR = ("shape", "dtype", "sha256", "damaged", "missing", "source", "intensity")  # kept of lr's card
 SAYS_WHAT_IT_COMPUTES = (
     "sha256",
     "model",
@@ -106,7 +107,7 @@ def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, A
     shared = without_result(settings)
     return {
         "schema": 1,
-        "lr": {key: image[key] for key in ("shape", "dtype", "sha256", "damaged", "missing", "source")},
+        "lr": {key: image[key] for key in LR if key in image},
         "shape": list(plan.shape),
         "scale": plan.scale,
         "window": plan.window,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emsr.progress import progress
 from emsr.steps.images import finish, layout
+from emsr.steps.intensities import kept, mapping
 from emsr.steps.sources import admitted, check_shards, link, missing_sections, unstored
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm, mip, pattern, link), region,
     shard, chunk; hr, a source that labels must cover. Everything is checked before anything is written; shards that
     hold the right voxels already are left alone. With `link` the card names the source's own array and no voxel is
-    copied; all are still read once, for their hashes and to judge the sections.
+    copied; all are still read once, for their hashes and to judge the sections. With `intensity` (low and high, or
+    percentiles, and `of` if they are another source's) grey levels are mapped to uint8; the card says by which limits.
     """
     out = Path(out)
     opened, used = admitted(settings, out)
@@ -56,8 +58,11 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         dtype = "uint64" if settings["image"] == "labels" else "uint8"
         laid = layout(settings, {**vars(used), "shape": used.box.shape, "dtype": dtype})
         check_shards(opened, laid)
+        mapped = mapping(settings, opened, used.box, workers)
         place = link(opened, out) if settings["source"].get("link") else {}
-        missing = unstored(opened, laid.shape[0]) if place else _copy(settings, opened, used.box, laid, out, workers)
+        missing = (
+            unstored(opened, laid.shape[0]) if place else _copy(settings, opened, used.box, laid, mapped, out, workers)
+        )
     finally:
         opened.close()
     origin = {"path": opened.path, "dataset": opened.dataset, "format": opened.format, "region": settings["region"]}
@@ -67,7 +72,7 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         "hr_shape": None,
         "missing": dict.fromkeys(map(str, missing), "missing"),
     }
-    finish(out, laid, card | place, workers)
+    finish(out, laid, card | place | ({"intensity": mapped} if mapped else {}), workers)
 
 
 def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) -> None:
@@ -96,6 +101,7 @@ def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) 
         "hr_shape": [laid.shape[0], laid.shape[1] * scale, laid.shape[2] * scale],
         "missing": fine_card["missing"],
         "damaged": fine_card["damaged"],
+        **kept(fine_card),
     }
     finish(out, laid, card, workers)
 
@@ -121,6 +127,7 @@ def enlarge(settings: dict[str, Any], lr: Path, out: Path, *, workers: int = 1) 
         **{"degradation": None, "hr_shape": None},
         "missing": coarse_card["missing"],
         "damaged": coarse_card["damaged"],
+        **kept(coarse_card),
     }
     finish(out, laid, card, workers)
 
@@ -133,20 +140,33 @@ def _counted(total: int, items: Iterable[int]) -> Iterator[int]:
             shown.update(1)
 
 
-def _copy(settings: dict[str, Any], source: Source, region: Box, laid: Layout, out: Path, workers: int) -> list[int]:
+def _copy(
+    settings: dict[str, Any],
+    source: Source,
+    region: Box,
+    laid: Layout,
+    mapped: dict[str, Any] | None,
+    out: Path,
+    workers: int,
+) -> list[int]:
     """Copy a region of a source into the array beside the card; gives the sections without anything to see."""
+    from emsr.intensity import table
     from emsr.stores.shards import each, shard_boxes
     from emsr.stores.zarr import open_array, recreate
 
     recreate(out.with_suffix(".zarr"), laid)
     array = open_array(out.with_suffix(".zarr"), write=True)
     boxes = shard_boxes(array)
-    empty = each(partial(_copy_shard, source, region, array), boxes, workers, f"ingest {settings['image']}")
+    grey = table(source.dtype, mapped["low"], mapped["high"]) if mapped else None
+    empty = each(partial(_copy_shard, source, region, array, grey), boxes, workers, f"ingest {settings['image']}")
     return missing_sections(source, region, boxes, empty) if settings["image"] != "labels" else []
 
 
-def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) -> list[bool]:
-    """Copy one shard, reading a chunk's depth at a time; says of each section whether its voxels are all equal."""
+def _copy_shard(source: Source, region: Box, array: ts.TensorStore, grey: np.ndarray | None, box: Box) -> list[bool]:
+    """Copy one shard, reading a chunk's depth at a time; says of each section whether its voxels are all equal.
+
+    `grey` is what each grey level of the source becomes; None leaves them.
+    """
     import numpy as np
 
     from emsr.stores.shards import chunk_shape, keep_or_write
@@ -155,7 +175,8 @@ def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) ->
     for z in range(0, box.shape[0], depth := chunk_shape(array)[0]):
         part = voxels[z : z + depth]
         low = [a + b for a, b in zip(region.start, (box.start[0] + z, *box.start[1:]), strict=True)]
-        part[...] = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
+        read = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
+        part[...] = read if grey is None else grey[read]
     keep_or_write(array, box, voxels)
     return [bool((section == section[0, 0]).all()) for section in voxels]
 

@@ -32,7 +32,7 @@ def admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
         raise ValueError(f"source {stated['path']} and result {array.name} lie in one another: choose other results")
     opened = open_stated(stated)
     try:
-        used = admit(opened, settings["image"], stated["voxel_size_nm"], settings["region"])
+        used = admit(opened, settings["image"], stated["voxel_size_nm"], settings["region"], settings.get("intensity"))
         if settings.get("hr"):
             hr = open_stated(settings["hr"])
             hr.close()
