@@ -131,6 +131,7 @@ MISTAKES = [
     ("intensity", {"lwo": 1, "high": 2}, "did you mean 'volumes.mine.intensity.low'"),
     ("lr.link", True, "lr.link: its intensity is mapped"),
     ("labels", {"path": "config.yaml", "intensity": {"low": 0, "high": 1}}, "labels are no grey levels"),
+    ("accept_mismatch", "yes please", "valid boolean"),
     ("degradation", {"kernel": "area", "noise": {"dose": 3, "seed": 0}}, "noise needs read"),
     ("degradation", {"kernel": "area", "noise": {"dose": 0, "read": 0, "seed": 0}}, "greater than 0"),
     ("degradation", {"kernel": "area", "noise": {"read": -1, "seed": 0}}, "greater than or equal to 0"),

@@ -77,6 +77,7 @@ class Volume(Part):
     region: tuple[Range, Range, Range] | None = None
     intensity: Intensity | None = None
     degradation: Degradation | None = None
+    accept_mismatch: Annotated[bool, Field(strict=True)] | None = None
     weights: Name | WeightsFile | None = None
     test: tuple[Range, ...] | None = None
     segmentations: dict[Name, Segmentation] | None = None

@@ -69,6 +69,10 @@ class Settings:
         estimate = degradation and degradation.noise and degradation.noise.estimate
         return [self.image(estimate, "lr")] if estimate else []
 
+    def accept_mismatch(self, volume: str) -> str:
+        """The option of ``allocate`` by which a volume takes weights that were trained on images unlike its lr."""
+        return "--accept-mismatch" if self.config.volumes[volume].accept_mismatch else ""
+
     def _watched(self, part: Volume, image: str) -> list[str]:
         path = places.local(self._source(part, image).path)
         if path is None:

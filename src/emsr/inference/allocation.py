@@ -47,6 +47,23 @@ def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) ->
         )
 
 
+def other_mapping(card: Json, image: Json) -> list[str]:
+    """In words, how the grey levels of lr were mapped otherwise than those of training; [] where they were not.
+
+    Kinds are compared and not limits, since each volume has its own. A card that says nothing of it is no mismatch.
+    """
+    seen = card.get("intensity", {}).get("mapping") or {}
+    kinds, kind = sorted({_kind(mapping) for mapping in seen.values()}), _kind(image.get("intensity"))
+    return [] if not kinds or kind in kinds else [f"grey levels are {kind}, not {' or '.join(kinds)}"]
+
+
+def _kind(mapping: Json | None) -> str:
+    """How grey levels were mapped."""
+    if mapping is None:
+        return "as in the source"
+    return "mapped by percentiles" if "percentiles" in mapping else "mapped by stated limits"
+
+
 def check_unchanged(card: Json, card_path: Path, allocated: Json) -> None:
     """Raise ValueError for weights that are not those that `allocated` was made for."""
     found = {"weights_sha256": card["sha256"], "card_sha256": card_sha256(card)}

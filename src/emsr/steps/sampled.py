@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
+PATCHES = 64
+SIDE = 64  # pixels
 STEPS = (0.7548776662466927, 0.5698402909980532)  # along y and x: powers of the plastic number's inverse (Roberts 2018)
 
 
@@ -37,3 +39,12 @@ def patches(
             for step, long in zip(STEPS, (height, width), strict=True)
         )
         yield read_box(array, Box((z, y, x), (z + 1, y + side, x + side)))[0]
+
+
+def looks(card_path: Path, ranges: Sequence[Sequence[int]] | None = None) -> dict[str, Any] | None:
+    """What an image looks like and how large its voxels are; None where it shows nothing or is too small to say."""
+    from emsr.metrics.likeness import looks
+    from emsr.stores.card import read_card
+
+    found = looks(patches(card_path, SIDE, PATCHES, ranges))
+    return None if found is None else {"voxel_size_nm": read_card(card_path)["voxel_size_nm"], **found}

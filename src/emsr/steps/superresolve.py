@@ -22,22 +22,25 @@ STITCH_RESULT = 1
 log = logging.getLogger(__name__)
 
 
-def allocate(settings: dict, lr: Path, card: Path, out: Path) -> None:
+def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch: bool = False) -> None:
     """Make the empty sr array of a volume and say, in a small JSON, what each of its sections is made from.
 
     `settings`: overlap (lr pixels), shard, chunk (sr voxels z, y, x), precision, device, and optionally window (lr
     pixels; else the card's). `lr` is the image card of the coarse volume, `card` that of the weights. The array lies
     beside the folder of `out` and is named by all that its voxels depend on but the voxels of the input. Raises
-    ValueError, before anything is written, for weights that do not fit the volume or settings that fit neither.
+    ValueError, before anything is written, for weights that do not fit the volume or settings that fit neither; for an
+    lr that is unlike those that the weights were trained on too, unless `accept_mismatch` makes that a warning.
     """
     from emsr.inference import allocation
     from emsr.models import checkpoint
+    from emsr.steps.compared import compare
     from emsr.stores.card import array_path, read_card
 
     image, weights = read_card(lr), checkpoint.load_card(card)
     allocation.check_weights(weights, card, image, lr)
     made = allocation.make_plan(settings, weights, image)
     checkpoint.load_state(card, weights)
+    compare(weights, card, image, lr, accept_mismatch)
     if made.window != (seen := weights.get("window")):
         log.warning("window %d was not seen by validation (%s was): see the seam score", made.window, seen or "none")
     name, folder = allocation.array_name(settings, weights, made), out.parent
