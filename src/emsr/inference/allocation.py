@@ -8,6 +8,7 @@ from typing import Any
 
 from emsr import plugins
 from emsr.geometry import triple
+from emsr.inference.extent import without_extent
 from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
 
 Json = Mapping[str, Any]
@@ -99,8 +100,9 @@ def card_sha256(card: Json) -> str:
 
 
 def array_name(settings: Json, card: Json, plan: Plan) -> str:
-    """sr-<hash>: one name for all that voxels depend on but the voxels of the input."""
-    return "sr-" + settings_sha256([without_result(settings), card_sha256(card), plan.scale, plan.lr_shape])[:12]
+    """sr-<hash>: one name for all that voxels depend on but the voxels of the input, however many of them are made."""
+    decides = without_extent(without_result(settings))
+    return "sr-" + settings_sha256([decides, card_sha256(card), plan.scale, plan.lr_shape])[:12]
 
 
 def space(image: Json, scale: int) -> dict[str, list[float]]:
