@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: install install-dev demo test check clean
+.PHONY: install install-dev chromium demo test check clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -19,6 +19,11 @@ install-dev: .venv/installed-dev
 .venv/installed-dev: .venv/installed
 	$(PIP) --editable '.[dev]'
 	@touch $@
+
+# Debian's browser, which tests of `emsr view` start; nothing is done where there is one
+chromium:
+	@command -v chromium google-chrome >/dev/null || \
+	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; }
 
 demo: install
 	snakemake --cores all

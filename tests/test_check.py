@@ -327,7 +327,8 @@ def test_snakemake_ends_with_the_one_line(values: dict[str, Any], tmp_path: Path
     run = project.run(check=False)
     assert run.returncode == 1
     assert [line for line in run.output.splitlines() if "float32" in line] == [
-        "emsr: error: w.h5: /volumes/raw is float32, images are uint8: map its range to 0-255 (NaN to 0) and convert"
+        "emsr: error: w.h5: /volumes/raw is float32, images are uint8 or uint16: map its range to 0-255 (NaN to 0) "
+        "and convert"
     ]
     assert "Traceback" not in run.output
     assert ", line " not in run.output

@@ -36,7 +36,7 @@ def seeded() -> None:
 
 
 def test_models_are_found() -> None:
-    assert {"bicubic", "gpemsr", "affinity"} <= set(NAMES)
+    assert {"bicubic", "edsr", "gpemsr", "affinity"} <= set(NAMES)
     assert {name for name, _ in PAIRS} - {name for name, _ in ENLARGING} == {"affinity", "intensity"}
 
 

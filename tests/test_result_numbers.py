@@ -120,7 +120,13 @@ NETWORK = {  # all parts of the network
 }
 
 
-def stage(folder: Path, name: str, earlier: tuple[str, ...] = (), **overrides: Any) -> tuple[Any, Made]:
+GPEMSR = {"name": "gpemsr", "preset": "small", "options": NETWORK}
+EDSR = {"name": "edsr", "preset": "small", "options": {"width": 8, "blocks": 2}}
+
+
+def stage(
+    folder: Path, name: str, earlier: tuple[str, ...] = (), model: dict[str, Any] = GPEMSR, **overrides: Any
+) -> tuple[Any, Made]:
     """Three steps of a stage on sections 0 to 2: the network, and what its curves say of every step."""
     from emsr.models.checkpoint import load
     from emsr.steps.train import train
@@ -129,7 +135,7 @@ def stage(folder: Path, name: str, earlier: tuple[str, ...] = (), **overrides: A
     data |= {"train": [[0, 3]], "validation": [[5, 6]]}  # type: ignore[dict-item]
     settings = {
         **TRAINING,
-        "model": {"name": "gpemsr", "preset": "small", "options": NETWORK},
+        "model": model,
         "stage": name,
         "cards": {one: str(folder / "stages" / f"{one}.json") for one in earlier},
         "data": [data],
@@ -177,6 +183,13 @@ def train_indexer(folder: Path) -> Made:
 def train_fusion(folder: Path) -> Made:
     """Both terms of the loss, the frozen parts and neighbours."""
     network, made = stage(folder, "fusion", ("flow", "codebook", "indexer"), contextual_weight=0.1, learning_rate=0.003)
+    sr = network(lr_sections(folder))
+    return {**made, "sr": (255 * sr.clamp(0, 1)).round().byte().numpy()}
+
+
+def train_image(folder: Path) -> Made:
+    """The single-section network, whose only stage reads hr and lr."""
+    network, made = stage(folder, "image", model=EDSR, learning_rate=0.003)
     sr = network(lr_sections(folder))
     return {**made, "sr": (255 * sr.clamp(0, 1)).round().byte().numpy()}
 
@@ -255,7 +268,7 @@ def report(folder: Path) -> Made:
 
 
 STEPS: list[Callable[[Path], Made]] = [grow, ingest, degrade, enlarge, train, train_codebook, train_flow, train_indexer]
-STEPS += [train_fusion, allocate, stitch, score, report]
+STEPS += [train_fusion, train_image, allocate, stitch, score, report]
 
 
 @cache

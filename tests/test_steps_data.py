@@ -239,11 +239,11 @@ def test_voxel_size_of_the_config_is_used_where_the_file_has_none_and_may_be_rou
 
 RAW = tissue_like((6, 20, 24))
 BAD = [
-    ({"raw": RAW.astype(np.float32) / 255}, {}, "float32, images are uint8: map its range", "float"),
-    ({"raw": np.full(RAW.shape, np.nan)}, {}, "float64, images are uint8", "NaN"),
-    ({"raw": RAW.astype(np.uint16)}, {}, "uint16, which emsr does not read yet", "uint16"),
-    ({"raw": RAW.astype(np.int8)}, {}, "int8, images are uint8", "signed"),
-    ({"raw": RAW > 9}, {}, "bool, images are uint8", "bool"),
+    ({"raw": RAW.astype(np.float32) / 255}, {}, "float32, images are uint8 or uint16: map its range", "float"),
+    ({"raw": np.full(RAW.shape, np.nan)}, {}, "float64, images are uint8 or uint16", "NaN"),
+    ({"raw": RAW.astype(np.uint16)}, {}, "uint16, images are uint8: state intensity", "uint16"),
+    ({"raw": RAW.astype(np.int8)}, {}, "int8, images are uint8 or uint16", "signed"),
+    ({"raw": RAW > 9}, {}, "bool, images are uint8 or uint16", "bool"),
     ({"raw": np.zeros((6, 20, 20, 3), np.uint8)}, {}, "has 4 axes: keep one channel", "RGB volume"),
     ({"raw": np.zeros((20, 20, 3), np.uint8)}, {}, "looks like RGB", "RGB section"),
     ({"raw": np.zeros((20, 20), np.uint8)}, {}, "is one section, not a volume", "2-D"),

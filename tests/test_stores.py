@@ -418,7 +418,12 @@ BAD_FILES = [
     (lambda p: p / "no.h5", "raw", "does not exist.*correct the path", "missing file"),
     (lambda p: (p / "x.h5").write_bytes(b"") or p / "x.h5", "raw", "is empty .0 bytes", "empty file"),
     (lambda p: truncated(p / "x.h5"), "volumes/raw", "cannot be opened as HDF5.*copy it again", "truncated file"),
-    (lambda p: (p / "x.txt").write_text("hello") and p / "x.txt", None, "neither HDF5 nor OME-Zarr", "another format"),
+    (
+        lambda p: (p / "x.txt").write_text("hello") and p / "x.txt",
+        None,
+        "of no format that emsr reads",
+        "another format",
+    ),
     (lambda p: hdf(p / "x.h5", with_group), "raw", "has no dataset raw: it has volumes/raw", "missing dataset"),
     (lambda p: hdf(p / "x.h5", with_group), None, "no dataset is stated: name one of volumes/raw", "no dataset named"),
     (lambda p: hdf(p / "x.h5", with_group), "volumes", "is a group, not a dataset", "a group"),
@@ -442,7 +447,7 @@ BAD_FILES = [
         "holds no data",
         "16 TiB of nothing",
     ),
-    (lambda p: (p / "d").mkdir() or p / "d", None, "neither HDF5 nor OME-Zarr", "an empty folder"),
+    (lambda p: (p / "d").mkdir() or p / "d", None, "of no format that emsr reads", "an empty folder"),
     (lambda p: broken_zarr(p / "x.zarr", "{"), None, "is not JSON.*copy the array again", "torn metadata"),
     (lambda p: broken_zarr(p / "x.zarr", "[]"), None, "is no JSON object", "metadata of another kind"),
     (

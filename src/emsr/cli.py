@@ -38,6 +38,8 @@ VERBS = {
     "score": "emsr.steps.score",
     "report": "emsr.steps.score",
     "import-weights": "emsr.commands.import_weights",
+    "export": "emsr.commands.export",
+    "view": "emsr.commands.view",
     "clean": "emsr.commands.clean",
     "check": "emsr.commands.check",
 }

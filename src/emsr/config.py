@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from emsr import plugins
 from emsr.mistakes import one_line
-from emsr.schema import Data, Degradation, Lpips, Model, Report, Score, Superresolve, Tissue, Training, Volume
-from emsr.schema_parts import Count, Layout, Name, Part, Range, Source, WeightsFile
+from emsr.schema import Data, Degradation, Lpips, Model, Noise, Report, Score, Superresolve, Tissue, Training, Volume
+from emsr.schema_parts import Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
@@ -68,10 +68,23 @@ class Config(Part):
                 self._check_shard(name, training.scale)
             elif volume.weights is not None:
                 self._check_shard(name, volume.weights.scale)
+            self._check_noise(f"volumes.{name}.degradation.noise", volume)
             for segmentation, part in (volume.segmentations or {}).items():
                 self._check_segmentation(f"volumes.{name}.segmentations.{segmentation}", name, part)
             self._check_one_validation(name)
         return self
+
+    def _check_noise(self, where: str, volume: Volume) -> None:
+        """Noise is estimated from a volume that was imaged coarsely."""
+        other = volume.degradation and volume.degradation.noise and volume.degradation.noise.estimate
+        if not other:
+            return
+        if other not in self.volumes:
+            raise ValueError(f"{where}.estimate: " + plugins.unknown("volume", other, self.volumes))
+        if not self.volumes[other].lr:
+            raise ValueError(
+                f"{where}.estimate: volume {other} has no lr of its own; name one that was imaged coarsely"
+            )
 
     def _check_segmentation(self, where: str, volume: str, part: Segmentation) -> None:
         """Weights that predict affinities, and a threshold: stated, or chosen on validation sections of this volume."""
@@ -265,7 +278,16 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "lpips": Lpips,
         "model": Model,
     },
-    **{"data": Data, "tissue": Tissue, "degradation": Degradation, "hr": Source, "lr": Source, "labels": Source},
+    **{
+        "data": Data,
+        "tissue": Tissue,
+        "degradation": Degradation,
+        "noise": Noise,
+        "intensity": Intensity,
+        "hr": Source,
+        "lr": Source,
+        "labels": Source,
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""The imaging model: how a coarse section comes from a fine one, and the bicubic way back.
+"""The imaging model: how a coarse section comes from a fine one (kernel, then noise), and the bicubic way back.
 
 Axes are (..., y, x). A coarse pixel covers ``scale`` x ``scale`` fine ones: the corners of both images coincide, so the
 centre of coarse pixel i lies at fine coordinate (i + 1/2) * scale - 1/2.
@@ -57,7 +57,7 @@ def _both_axes(image: np.ndarray, rows: csr_array, columns: csr_array) -> np.nda
     return out.reshape(*image.shape[:-2], *out.shape[-2:])
 
 
-def _restore(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def restore(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Round half to even and clip to ``dtype`` where it is an integer type."""
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
@@ -66,20 +66,25 @@ def _restore(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def degrade(hr: np.ndarray, scale: int, kernel: str = "bicubic") -> np.ndarray:
-    """Make sections coarser: ``hr`` (..., y, x) to (..., y / scale, x / scale), the same dtype and range.
+    """Make sections coarser: ``hr`` (..., y, x) to (..., y / scale, x / scale), the same dtype and range, no noise.
 
     ``kernel`` is "bicubic" (antialiased, a = -0.5, as MATLAB and PIL) or "area" (the mean of scale x scale pixels, as a
     detector bins). Raises ValueError if y or x is not a multiple of ``scale`` or the kernel is unknown.
     """
+    return restore(expected(hr, scale, kernel), hr.dtype)
+
+
+def expected(hr: np.ndarray, scale: int, kernel: str) -> np.ndarray:
+    """What the kernel makes of ``hr``, as ``degrade``, but float64 and neither rounded nor clipped: before noise."""
     y, x = hr.shape[-2:]
     if y % scale or x % scale:
         raise ValueError(f"section of {y} x {x} pixels is not a multiple of scale {scale}; crop it first")
     if kernel == "area":
-        means = hr.reshape(*hr.shape[:-2], y // scale, scale, x // scale, scale).mean(axis=(-3, -1), dtype=np.float64)
-        return _restore(means, hr.dtype)
+        split = hr.reshape(*hr.shape[:-2], y // scale, scale, x // scale, scale)
+        return np.asarray(split.mean(axis=(-3, -1), dtype=np.float64))
     if kernel != "bicubic":
         raise ValueError(f"degradation kernel {kernel!r} is unknown; choose one of {', '.join(KERNELS)}")
-    return _restore(_both_axes(hr, _down(y, scale), _down(x, scale)), hr.dtype)
+    return _both_axes(hr, _down(y, scale), _down(x, scale))
 
 
 def reach(scale: int, kernel: str = "bicubic") -> int:
@@ -90,4 +95,4 @@ def reach(scale: int, kernel: str = "bicubic") -> int:
 def upsample(lr: np.ndarray, scale: int) -> np.ndarray:
     """Bicubic (a = -0.5) enlargement of ``lr`` (..., y, x) to (..., scale * y, scale * x), the same dtype and range."""
     y, x = lr.shape[-2:]
-    return _restore(_both_axes(lr, _up(y, scale), _up(x, scale)), lr.dtype)
+    return restore(_both_axes(lr, _up(y, scale), _up(x, scale)), lr.dtype)

@@ -9,13 +9,21 @@ from pathlib import Path
 
 
 def fingerprint(folder: Path) -> str:
-    """A hash over names, sizes and time stamps of all files below ``folder``: a zarr is no single file."""
+    """A hash over names, sizes and time stamps of all files below ``folder``: a zarr or sections are no single file.
+
+    No file is opened. A link to nothing counts by its name, which another one or a mended one changes.
+    """
     digest = hashlib.sha256()
     for parent, folders, files in os.walk(folder):
         folders.sort()
+        inside = os.path.relpath(parent, folder)
         for name in sorted(files):
-            state = os.stat(os.path.join(parent, name))
-            digest.update(f"{os.path.relpath(parent, folder)}/{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+            try:
+                state = os.stat(os.path.join(parent, name))
+                seen = f"{state.st_size} {state.st_mtime_ns}"
+            except FileNotFoundError:
+                seen = "gone"
+            digest.update(os.fsencode(f"{inside}/{name} {seen}\n"))
     return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 Triple = tuple[int, int, int]
@@ -98,6 +98,27 @@ def touching(starts: tuple[int, ...], window: int, first: int, last: int) -> tup
     return tuple(start for start in starts if start < last and first < start + window)
 
 
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Half-open runs of consecutive numbers in an ascending sequence."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        first = found.pop()[0] if found and found[-1][1] == number else number
+        found.append((first, number + 1))
+    return found
+
+
+def rectangles(rows: Sequence[Sequence[bool]]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The true cells of a table as half-open rectangles (rows, columns) that neither overlap nor leave one out.
+
+    Equal stretches of neighbouring rows are one rectangle, so a whole table is a single one.
+    """
+    found: dict[tuple[tuple[int, int], int], int] = {}  # (columns, row after the last) -> first row
+    for row, cells in enumerate(rows):
+        for columns in runs(column for column, cell in enumerate(cells) if cell):
+            found[columns, row + 1] = found.pop((columns, row), row)
+    return sorted(((first, last), columns) for (columns, last), first in found.items())
+
+
 @dataclass(frozen=True)
 class ShardGrid:
     """A volume cut into shards of one shape, anchored at the origin; the last of an axis may be cropped."""
@@ -119,6 +140,17 @@ class ShardGrid:
         """The voxels of one shard."""
         start = triple([number * edge for number, edge in zip(index, self.shard, strict=True)])
         return Box((0, 0, 0), self.shard).shifted(start).intersect(Box((0, 0, 0), self.shape))
+
+    def number(self, index: Triple) -> int:
+        """Where a shard comes in raster order."""
+        _, rows, columns = self.counts
+        return (index[0] * rows + index[1]) * columns + index[2]
+
+    def index(self, number: int) -> Triple:
+        """The shard that comes as `number` in raster order."""
+        _, rows, columns = self.counts
+        layer, rest = divmod(number, rows * columns)
+        return (layer, *divmod(rest, columns))
 
     def boxes(self) -> tuple[Box, ...]:
         """The voxels of every shard, in raster order."""

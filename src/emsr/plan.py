@@ -69,7 +69,8 @@ class Plan:
     `window` and `overlap` are lr pixels along y and x, `shard` output voxels (z, y, x). Super-resolution makes one
     section at a time from those that `table` names. A network of volumes makes `depth` sections at a time, windows
     sharing `depth_overlap`, reads `halo` (z, y, x) around a window, which its valid convolutions use up, and gives
-    `channels` values a voxel; `table` then names the one section that is read in each one's place.
+    `channels` values a voxel; `table` then names the one section that is read in each one's place. Where shards are
+    skipped, all that are made lie in the box `within` of shard numbers.
     """
 
     lr_shape: Triple
@@ -82,6 +83,7 @@ class Plan:
     depth_overlap: int = 0
     halo: Triple = (0, 0, 0)
     channels: int = 1
+    within: Box | None = None
 
     @property
     def shape(self) -> Triple:
@@ -138,7 +140,14 @@ def read_plan(allocated: Mapping[str, Any]) -> Plan:
         depth_overlap=allocated.get("depth_overlap", 0),
         halo=triple(allocated.get("halo", (0, 0, 0))),
         channels=allocated.get("channels", 1),
+        within=read_within(allocated),
     )
+
+
+def read_within(allocated: Mapping[str, Any]) -> Box | None:
+    """The box of shard numbers in which all shards lie that are made; None where none is skipped."""
+    stated = allocated.get("within")
+    return None if stated is None else Box(triple(stated[0]), triple(stated[1]))
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------------
@@ -163,25 +172,37 @@ def all_marks(marks: Sequence[Path]) -> list[Path]:
     return [marks[0].with_name(f"{number}-of-{n}.json") for number in range(1, n + 1)]
 
 
-def jobs(grid: ShardGrid, n: int) -> tuple[tuple[Box, ...], ...]:
+def jobs(grid: ShardGrid, n: int, within: Box | None = None) -> tuple[tuple[Box, ...], ...]:
     """The shards of each of `n` jobs: boxes of shard numbers, one shard deep in z, each shard in exactly one job.
+
+    Dealt out are all shards, or those of the box `within` of shard numbers.
 
     Layers of shards are dealt out in order, so that every job has its n-th part of them; a layer that several jobs
     share is halved recursively across its longer side. With fewer jobs than layers a job has several boxes; a job
     without shards has none.
     """
-    depth, height, width = grid.counts
+    dealt = within or Box((0, 0, 0), grid.counts)
+    depth, height, width = dealt.shape
     boxes: list[list[Box]] = [[] for _ in range(n)]
     for layer in range(depth):
         # in units of 1/n layers this layer is [layer*n, layer*n + n) and job j is [j*depth, j*depth + depth)
         first, last = layer * n, layer * n + n
         sharing = range(first // depth, -(-last // depth))
         shares = [min(last, (job + 1) * depth) - max(first, job * depth) for job in sharing]
-        plane = Box((layer, 0, 0), (layer + 1, height, width))
+        plane = Box((layer, 0, 0), (layer + 1, height, width)).shifted(dealt.start)
         for job, box in zip(sharing, _bisect(plane, shares, grid.shard), strict=True):
             if box.size:
                 boxes[job].append(box)
     return tuple(tuple(mine) for mine in boxes)
+
+
+def shards_of_job(grid: ShardGrid, number: int, n: int, within: Box | None) -> list[Triple]:
+    """The shards of one of `n` jobs: its boxes of those `within`, and each n-th of the others, which are skipped."""
+    mine = [index for box in jobs(grid, n, within)[number] for index in box.indices()]
+    if within is None:
+        return mine
+    inside = set(within.indices())
+    return mine + [index for index in grid.indices if index not in inside][number::n]
 
 
 def _bisect(box: Box, shares: Sequence[int], shard: Triple) -> list[Box]:

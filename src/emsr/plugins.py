@@ -23,6 +23,7 @@ NOT_PLUGINS = {
     "indexer",
     "published",
     "published_affinity",
+    "published_edsr",
     "published_lpips",
     "reference",
     "stage",

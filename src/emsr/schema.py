@@ -12,6 +12,7 @@ from emsr.limits import check_fields, check_stage
 from emsr.schema_parts import (
     PATHS,
     Count,
+    Intensity,
     Layout,
     Name,
     Natural,
@@ -33,10 +34,28 @@ class Tissue(Part):
     seed: Natural
 
 
+class Noise(Part):
+    """What the detector adds to lr: stated (dose null: no shot noise), or estimated from the lr of a volume."""
+
+    dose: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    read: Annotated[float, Field(ge=0, le=255)] | None = None
+    estimate: Name | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Noise:
+        if self.estimate is not None and (self.dose, self.read) != (None, None):
+            raise ValueError(f"noise is estimated from {self.estimate}, so dose and read are not stated; leave one out")
+        if self.estimate is None and self.read is None:
+            raise ValueError("noise needs read, grey levels (0 for none), or estimate, a volume with an lr of its own")
+        return self
+
+
 class Degradation(Part):
     """The imaging model that makes lr from hr."""
 
     kernel: Literal["bicubic", "area"]
+    noise: Noise | None = None
 
 
 class Superresolve(Layout):
@@ -56,7 +75,9 @@ class Volume(Part):
     lr: Source | None = None
     labels: Source | None = None
     region: tuple[Range, Range, Range] | None = None
+    intensity: Intensity | None = None
     degradation: Degradation | None = None
+    accept_mismatch: Annotated[bool, Field(strict=True)] | None = None
     weights: Name | WeightsFile | None = None
     test: tuple[Range, ...] | None = None
     segmentations: dict[Name, Segmentation] | None = None
@@ -75,6 +96,13 @@ class Volume(Part):
             raise ValueError("region counts voxels of one grid, so it cannot cut hr and lr alike; cut the sources")
         if self.test and not self.has_hr:
             raise ValueError("test sections are scored against hr, which this volume does not have; leave test out")
+        if self.labels and self.labels.intensity:
+            raise ValueError("labels.intensity: labels are no grey levels; leave it out")
+        for image in ("hr", "lr"):
+            if (source := getattr(self, image)) and source.link and self.mapping(image):
+                raise ValueError(
+                    f"{image}.link: its intensity is mapped, which makes a copy; leave link or intensity out"
+                )
         for name, part in (self.segmentations or {}).items():
             if part.image == "hr" and not self.has_hr:
                 raise ValueError(f"segmentations.{name}: this volume has no hr to segment; take sr or bicubic")
@@ -83,6 +111,17 @@ class Volume(Part):
                     f"segmentations.{name}: {part.image} needs weights, which say at what scale; name some"
                 )
         return self
+
+    def mapping(self, image: str) -> Intensity | None:
+        """How grey levels of hr or lr are mapped: as its source says, else as the volume does."""
+        source: Source | None = getattr(self, image)
+        return (source.intensity if source else None) or self.intensity
+
+    @property
+    def shares_intensity(self) -> bool:
+        """Whether the percentiles of hr are those of lr: both are sources, and neither states its own."""
+        both = [source for source in (self.hr, self.lr) if source and not source.intensity]
+        return len(both) == 2 and self.intensity is not None and self.intensity.percentiles is not None
 
     @property
     def has_labels(self) -> bool:

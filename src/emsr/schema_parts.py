@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from emsr import durable
+from emsr import durable, numbering, places
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -17,6 +17,7 @@ Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Shape = tuple[Count, Count, Count]
 VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 Range = tuple[Natural, Natural]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PATHS = "paths are relative to the folder that snakemake is started in"
 
 
@@ -26,27 +27,62 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Intensity(Part):
+    """How grey levels of a source become 0 to 255: its levels that become 0 and 255, or percentiles of its voxels."""
+
+    low: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    high: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    percentiles: tuple[Percent, Percent] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Intensity:
+        limits = (self.low, self.high)
+        if (None in limits) == (self.percentiles is None) or (self.percentiles and limits != (None, None)):
+            raise ValueError("state either low and high, or percentiles, for example {percentiles: [0.5, 99.5]}")
+        low, high = self.percentiles or limits
+        if low is not None and high is not None and low >= high:
+            raise ValueError(
+                f"intensity from {low:g} to {high:g} leaves no grey level between; write the lower one first"
+            )
+        return self
+
+
 class Source(Part):
     """An array on the user's disk."""
 
     path: str
     dataset: str | None = None
     voxel_size_nm: VoxelSize | None = None
+    mip: Natural | None = None
+    pattern: str | None = None
+    link: bool | None = None
+    intensity: Intensity | None = None
 
     @model_validator(mode="after")
     def _exists(self) -> Source:
-        if not Path(self.path).exists():
-            raise ValueError(f"path {self.path} does not exist; {PATHS}")
+        if places.is_address(self.path):
+            places.check_address(self.path)
+        path = places.local(self.path)
+        if path is not None and not path.exists():
+            raise ValueError(f"path {path} does not exist; {PATHS}")
+        if self.pattern is not None:
+            numbering.check_pattern(self.pattern)
         return self
 
     @property
     def place(self) -> tuple[Path, str]:
-        """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image."""
-        path, inside = Path(self.path).resolve(), Path("/" + (self.dataset or "").strip("/"))
+        """What this is, however it is spelt: a folder, or a file and the dataset in it. All levels are one image.
+
+        Of a folder of sections it is also the name of the first one, since images of several volumes may lie there.
+        """
+        local, inside = places.local(self.path), Path("/" + (self.dataset or "").strip("/"))
+        if local is None:
+            return Path(self.path), ""
+        path = local.resolve()
         if not path.is_dir():
             return path, str(inside)
         folder = path.joinpath(*inside.parts[1:]).resolve()
-        return folder.parent if _is_level(folder) else folder, ""
+        return (folder.parent, "") if _is_level(folder) else (folder, numbering.first(folder, self.pattern))
 
 
 class Layout(Part):

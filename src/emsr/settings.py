@@ -12,10 +12,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from emsr import places
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
 from emsr.fingerprints import content_sha256, fingerprint, hashed
 from emsr.plan import proved
+from emsr.schema_parts import Intensity
 from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
+
+METADATA = ("zarr.json", ".zattrs", ".zgroup", "attributes.json", "info")  # what changes with a folder of chunks
 
 
 class Settings:
@@ -52,14 +56,30 @@ class Settings:
         return self.path("trainings", self.config.owner(training, stage), f"{stage}.json")
 
     def source(self, volume: str, image: str) -> list[str]:
-        """The file whose time stamp says that an image's source changed."""
+        """The files whose time stamps say that an image's source, or what its grey levels are mapped by, changed."""
         part = self.config.volumes[volume]
         if part.tissue:
             return [self.path(volume, "tissue.h5")]
-        path = Path(self._source(part, image).path)
+        images = [image, "lr"] if image == "hr" and part.shares_intensity else [image]
+        return list(dict.fromkeys(file for each in images for file in self._watched(part, each)))
+
+    def noise_image(self, volume: str) -> list[str]:
+        """The card of the image that the noise of a made lr is estimated from, if it is."""
+        degradation = self.config.volumes[volume].degradation
+        estimate = degradation and degradation.noise and degradation.noise.estimate
+        return [self.image(estimate, "lr")] if estimate else []
+
+    def accept_mismatch(self, volume: str) -> str:
+        """The option of ``allocate`` by which a volume takes weights that were trained on images unlike its lr."""
+        return "--accept-mismatch" if self.config.volumes[volume].accept_mismatch else ""
+
+    def _watched(self, part: Volume, image: str) -> list[str]:
+        path = places.local(self._source(part, image).path)
+        if path is None:
+            return []
         if path.is_file():
             return [str(path)]
-        return [str(file) for name in ("zarr.json", ".zattrs", ".zgroup") if (file := path / name).is_file()][:1]
+        return [str(file) for name in METADATA if (file := path / name).is_file()][:1]
 
     def card(self, volume: str) -> str:
         """The card of the weights that super-resolve ``volume``."""
@@ -144,11 +164,13 @@ class Settings:
     def ingest(self, volume: str, image: str) -> str:
         """Source, region and layout of one image."""
         part = self.config.volumes[volume]
-        source = self._source(part, image).model_dump(mode="json")
-        source["fingerprint"] = fingerprint(Path(source["path"])) if Path(source["path"]).is_dir() else None
+        source = self._source(part, image).model_dump(mode="json", exclude={"intensity"})
+        source["fingerprint"] = _fingerprint(source["path"])
         values = {"image": image, "source": source, "region": part.region, **self._layout()}
         if image == "labels" and part.hr:
-            values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset"})
+            values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset", "mip", "pattern"})
+        if image != "labels" and (mapping := part.mapping(image)):
+            values["intensity"] = self._mapping(volume, image, mapping)
         return text("ingest", values)
 
     def degrade(self, volume: str, scale: str) -> str:
@@ -156,7 +178,11 @@ class Settings:
         degradation = self.config.volumes[volume].degradation
         if degradation is None:
             raise ValueError(f"volume {volume} states no degradation, so no lr is made from its hr")
-        return text("degrade", {"scale": int(scale), "degradation": degradation.model_dump(), **self._layout()})
+        stated = degradation.model_dump(exclude={"noise"})
+        if degradation.noise:
+            estimate = next(iter(self.noise_image(volume)), None)
+            stated["noise"] = {**degradation.noise.model_dump(), "estimate": estimate}
+        return text("degrade", {"scale": int(scale), "degradation": stated, **self._layout()})
 
     def enlarge(self, scale: str) -> str:
         """The factor and the layout."""
@@ -263,6 +289,13 @@ class Settings:
             raise ValueError(f"no source of {image} is stated")
         return source
 
+    def _mapping(self, volume: str, image: str, mapping: Intensity) -> dict[str, Any]:
+        """How grey levels are mapped; ``of`` is the source whose percentiles count, where it is another."""
+        values = mapping.model_dump(mode="json", exclude_none=True)
+        if image == "hr" and self.config.volumes[volume].shares_intensity:
+            values["of"] = json.loads(self.ingest(volume, "lr"))["source"]
+        return values
+
     def _layout(self) -> dict[str, Any]:
         return self.config.ingest.model_dump()
 
@@ -276,6 +309,16 @@ class Settings:
             return {"image": self.image(data.volume, data.image or "hr"), "labels": self.image(data.volume, "labels")}
         names = {"hr": "hr", "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
+
+
+def _fingerprint(place: str) -> str | None:
+    """What says that a folder, or a volume behind an address, is another one; None for a file, which is watched."""
+    path = places.local(place)
+    if path is None:
+        from emsr.stores.precomputed import fingerprint as of_address
+
+        return of_address(place)
+    return fingerprint(path) if path.is_dir() else None
 
 
 def wildcard(names: list[str]) -> str:

@@ -44,7 +44,8 @@ rule ingest:
 
 rule degrade:
     input:
-        f"{R}/{{volume}}/hr.json",
+        hr=f"{R}/{{volume}}/hr.json",
+        noise=lambda wildcards: settings.noise_image(wildcards.volume),
     output:
         f"{R}/{{volume}}/lr_x{{scale}}.json",
     log:
@@ -61,7 +62,7 @@ rule degrade:
     params:
         settings=lambda wildcards: settings.degrade(wildcards.volume, wildcards.scale),
     shell:
-        "emsr degrade {params.settings:q} {input:q} {output:q} --workers {threads} --log {log:q}"
+        "emsr degrade {params.settings:q} {input.hr:q} {output:q} --workers {threads} --log {log:q}"
 
 
 rule enlarge:

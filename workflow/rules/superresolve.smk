@@ -18,8 +18,10 @@ rule allocate:
         runtime=30,
     params:
         settings=lambda wildcards: settings.allocate(wildcards.volume),
+        mismatch=lambda wildcards: settings.accept_mismatch(wildcards.volume),
     shell:
-        "emsr allocate {params.settings:q} {input.lr:q} {input.card:q} {output:q} --log {log:q}"
+        "emsr allocate {params.settings:q} {input.lr:q} {input.card:q} {output:q} {params.mismatch}"
+        " --log {log:q}"
 
 
 rule superresolve:

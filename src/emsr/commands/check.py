@@ -144,21 +144,28 @@ def _sources(volume: Volume) -> Iterator[tuple[str, Source]]:
 
 def _opened(source: Source) -> Opened:
     """The source, opened and closed again: what it says about itself."""
-    from emsr.stores import open_source
+    from emsr.stores import open_stated
 
-    opened = open_source(Path(source.path), source.dataset)
+    opened = open_stated(source.model_dump())
     opened.close()
     return opened
 
 
 def _admit(source: Source, image: str, volume: Volume) -> Admitted:
     """What is used of a source, and where it lies."""
-    from emsr.stores import open_source
+    from emsr.stores import open_stated, probe
     from emsr.stores.admission import admit
+    from emsr.stores.link import check_link
 
-    opened = open_source(Path(source.path), source.dataset)
+    opened = open_stated(source.model_dump())
     try:
-        return admit(opened, image, source.voxel_size_nm, volume.region)
+        mapping = None if image == "labels" else volume.mapping(image)
+        stated = mapping.model_dump() if mapping else None
+        admitted = admit(opened, image, source.voxel_size_nm, volume.region, stated)
+        if source.link:
+            check_link(opened, image, volume.region)
+        probe(opened, admitted.box)
+        return admitted
     finally:
         opened.close()
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from emsr import plugins
 from emsr.geometry import triple
+from emsr.inference.extent import without_extent
 from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
 
 Json = Mapping[str, Any]
+LR = ("shape", "dtype", "sha256", "damaged", "missing", "source", "intensity")  # kept of lr's card
 SAYS_WHAT_IT_COMPUTES = (
     "sha256",
     "model",
@@ -44,6 +46,23 @@ def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) ->
         raise ValueError(
             f"{image_path} holds {image['dtype']}, the weights of {card_path} see {seen}: convert the volume to uint8"
         )
+
+
+def other_mapping(card: Json, image: Json) -> list[str]:
+    """In words, how the grey levels of lr were mapped otherwise than those of training; [] where they were not.
+
+    Kinds are compared and not limits, since each volume has its own. A card that says nothing of it is no mismatch.
+    """
+    seen = card.get("intensity", {}).get("mapping") or {}
+    kinds, kind = sorted({_kind(mapping) for mapping in seen.values()}), _kind(image.get("intensity"))
+    return [] if not kinds or kind in kinds else [f"grey levels are {kind}, not {' or '.join(kinds)}"]
+
+
+def _kind(mapping: Json | None) -> str:
+    """How grey levels were mapped."""
+    if mapping is None:
+        return "as in the source"
+    return "mapped by percentiles" if "percentiles" in mapping else "mapped by stated limits"
 
 
 def check_unchanged(card: Json, card_path: Path, allocated: Json) -> None:
@@ -81,8 +100,9 @@ def card_sha256(card: Json) -> str:
 
 
 def array_name(settings: Json, card: Json, plan: Plan) -> str:
-    """sr-<hash>: one name for all that voxels depend on but the voxels of the input."""
-    return "sr-" + settings_sha256([without_result(settings), card_sha256(card), plan.scale, plan.lr_shape])[:12]
+    """sr-<hash>: one name for all that voxels depend on but the voxels of the input, however many of them are made."""
+    decides = without_extent(without_result(settings))
+    return "sr-" + settings_sha256([decides, card_sha256(card), plan.scale, plan.lr_shape])[:12]
 
 
 def space(image: Json, scale: int) -> dict[str, list[float]]:
@@ -106,7 +126,7 @@ def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, A
     shared = without_result(settings)
     return {
         "schema": 1,
-        "lr": {key: image[key] for key in ("shape", "dtype", "sha256", "damaged", "missing", "source")},
+        "lr": {key: image[key] for key in LR if key in image},
         "shape": list(plan.shape),
         "scale": plan.scale,
         "window": plan.window,

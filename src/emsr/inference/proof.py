@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emsr.geometry import Triple
+from emsr.geometry import Triple, runs
 from emsr.inference.records import Records
 from emsr.inference.survey import Survey, job_borders, seam_score, shard_borders, window_borders
 from emsr.plan import Plan, shard_name
@@ -30,7 +30,7 @@ def whole(records: Records, marks: Mapping[str, Json]) -> dict[Triple, Json]:
     marked = {name: sha256 for mark in marks.values() for name, sha256 in mark["shards"].items()}
     found: dict[Triple, Json] = {}
     for index in records.grid.indices:
-        record, name = records.holding(index), shard_name(index)
+        record, name = records.settled(index), shard_name(index)
         if record is None:
             raise ValueError(f"shard {name} of {records.array.name} has no record that holds: {_again(marks, name)}")
         if marked.get(name) != record["sha256"]:
@@ -40,8 +40,13 @@ def whole(records: Records, marks: Mapping[str, Json]) -> dict[Triple, Json]:
     return found
 
 
+def computed(found: Mapping[Triple, Json]) -> dict[Triple, Json]:
+    """The records of shards that were not skipped."""
+    return {index: record for index, record in found.items() if "skipped" not in record}
+
+
 def _one_device(records: Records, found: Mapping[Triple, Json]) -> None:
-    counts = Counter(record["device"] for record in found.values())
+    counts = Counter(record["device"] for record in computed(found).values())
     if len(counts) > 1:
         listed = ", ".join(f"{n} on {device}" for device, n in sorted(counts.items()))
         raise ValueError(
@@ -52,7 +57,7 @@ def _one_device(records: Records, found: Mapping[Triple, Json]) -> None:
 
 def check_voxels(records: Records, found: Mapping[Triple, Json], surveyed: Survey, marks: Mapping[str, Json]) -> None:
     """Raise ValueError for the first shard whose voxels are not those of its record."""
-    for index, record in found.items():
+    for index, record in computed(found).items():
         if surveyed.shard_sha256[index] != record["sha256"]:
             name = shard_name(index)
             raise ValueError(
@@ -67,14 +72,35 @@ def _again(marks: Mapping[str, Json], name: str) -> str:
 
 
 def statement(plan: Plan, surveyed: Survey, found: Mapping[Triple, Json]) -> dict[str, Any]:
-    """What is known of the whole: hashes, seam scores, counts, what computed it. The same for any number of jobs."""
+    """What is known of the whole: hashes, seam scores, counts, what computed it. The same for any number of jobs.
+
+    "windows" are those that a whole volume has.
+    """
+    made = computed(found).values()
     borders = {"window": window_borders, "shard": shard_borders}
     return {
         "section_sha256": surveyed.section_sha256,
         "seams": {kind: seams(plan, surveyed, [places(plan, 1), places(plan, 2)]) for kind, places in borders.items()},
         "counts": {"shards": len(found), "windows": len(plan.starts(1)) * len(plan.starts(2)) * plan.shape[0]},
-        "devices": sorted({record["device"] for record in found.values()}),
-        "torch": sorted({record["torch"] for record in found.values()}),
+        "devices": sorted({record["device"] for record in made}),
+        "torch": sorted({record["torch"] for record in made}),
+    }
+
+
+def skipped(records: Records, found: Mapping[Triple, Json]) -> dict[str, Any] | None:
+    """How much of the volume was not made, and which shards: runs of their numbers in raster order. None where all was.
+
+    "reasons" counts shards by what left them out, "pilot" or "mask".
+    """
+    grid, left = records.grid, [index for index, record in found.items() if "skipped" in record]
+    if not left:
+        return None
+    return {
+        "shards": len(left),
+        "voxels": sum(grid.box(index).size for index in left),
+        "reasons": dict(sorted(Counter(records.skipped[index] for index in left).items())),
+        "shard": list(grid.shard),
+        "runs": runs(grid.number(index) for index in left),
     }
 
 

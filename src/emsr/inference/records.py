@@ -1,16 +1,23 @@
-"""A file per finished shard, written after its voxels are durable: what a job skips by and what stitch proves by."""
+"""A file per finished shard, written after its voxels are durable: what a job resumes by and what stitch proves by.
+
+A shard that is skipped holds zeros and has a record too, which says so and depends on no input.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emsr import durable
 from emsr.geometry import ShardGrid, Triple, triple
-from emsr.plan import shard_name
+from emsr.inference.extent import reasons
+from emsr.plan import read_within, shard_name
 
 SCHEMA = 1
+OF_NOTHING = hashlib.sha256(b"").hexdigest()
+"""What the record of a skipped shard states in place of the hash of its voxels."""
 
 
 class Records:
@@ -27,6 +34,8 @@ class Records:
         channels = allocated.get("channels")  # of affinities
         self.device_key = "segment.device" if channels else "superresolve.device"
         self._before = ("0",) if channels else ()  # the one chunk along the axis of channels
+        self.skipped = reasons(allocated, self.grid)
+        self.within = read_within(allocated)
         self._inputs: list[str] = allocated["inputs_sha256"]
         self._hashes = {"settings_sha256": settings_sha256, "weights_sha256": allocated["weights_sha256"]}
 
@@ -43,6 +52,20 @@ class Records:
         expected = self._expected(index)
         same = isinstance(record, dict) and all(record.get(key) == value for key, value in expected.items())
         return record if same and "sha256" in record and self._has_voxels(index) else None
+
+    def settled(self, index: Triple) -> dict[str, Any] | None:
+        """The record of a shard that needs no more work: it was computed, or is skipped and says so.
+
+        What was computed before, when more was made, stays.
+        """
+        computed = self.holding(index)
+        if computed or index not in self.skipped:
+            return computed
+        try:
+            record: Any = durable.read_json(self.path(index))
+        except (OSError, ValueError):
+            return None
+        return record if record == self._of_skipped(index) and self._has_voxels(index) else None
 
     def refuse_mixture(self, indices: Iterable[Triple], device: str) -> None:
         """Raise ValueError if a record that holds was made on another kind of device than `device`."""
@@ -65,6 +88,14 @@ class Records:
     def finish(self, index: Triple, sha256: str, made_by: Mapping[str, str]) -> None:
         """After a shard's voxels are durable: its record; `made_by` says what else bits depend on (device, torch)."""
         durable.write_json(self.path(index), {**self._expected(index), "sha256": sha256, **made_by})
+
+    def skip(self, index: Triple) -> None:
+        """After a shard that is skipped holds zeros, durably: its record."""
+        durable.write_json(self.path(index), self._of_skipped(index))
+
+    def _of_skipped(self, index: Triple) -> dict[str, Any]:
+        box = self.grid.box(index)
+        return {"schema": SCHEMA, "box": [list(box.start), list(box.stop)], "skipped": True, "sha256": OF_NOTHING}
 
     def _expected(self, index: Triple) -> dict[str, Any]:
         box = self.grid.box(index)

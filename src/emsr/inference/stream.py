@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emsr.geometry import Box
+from emsr.geometry import Box, runs
 from emsr.inference.blend import STEPS
 from emsr.plan import Plan
 
@@ -96,23 +96,10 @@ def _read_sections(plan: Plan, corner: tuple[int, int], sections: Sequence[int],
     (y, x), (_, height, width) = corner, plan.lr_shape
     bottom, right = min(y + plan.window, height), min(x + plan.window, width)
     pixels: dict[int, np.ndarray] = {}
-    for first, last in _runs(sections):
+    for first, last in runs(sections):
         block = read(Box((first, y, x), (last, bottom, right)))
         pixels |= {first + z: pad_to(section, plan.window) for z, section in enumerate(block)}
     return {section: pixels[section] for section in sections}
-
-
-def _runs(sections: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Half-open runs of consecutive numbers in an ascending sequence."""
-    first = previous = None
-    for section in sections:
-        if previous is None or section != previous + 1:
-            if first is not None and previous is not None:
-                yield first, previous + 1
-            first = section
-        previous = section
-    if first is not None and previous is not None:
-        yield first, previous + 1
 
 
 def pad_to(section: np.ndarray, window: int) -> np.ndarray:

@@ -1,9 +1,12 @@
-"""One pass over a finished volume, shard row by shard row: hashes, and what windows and jobs left visible."""
+"""One pass over a finished volume, shard row by shard row: hashes, and what windows and jobs left visible.
+
+Shards that were skipped are not read: they hold zeros, whose borders with what was made are no seams.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,7 +22,8 @@ Read = Callable[[Box], np.ndarray]
 @dataclass(frozen=True)
 class Survey:
     """`section_sha256`: of each section's raw voxels in raster order, whatever the shards. `shard_sha256`: of each
-    shard's, C order. `steepness`: for axes y and x, the sum over the volume of |voxel p - voxel p-1| for each p.
+    shard's that was made, C order. `steepness`: for axes y and x, the sum over the volume of |voxel p - voxel p-1| for
+    each p.
     """
 
     section_sha256: list[str]
@@ -27,53 +31,89 @@ class Survey:
     steepness: tuple[np.ndarray, np.ndarray]
 
 
-def survey(grid: ShardGrid, read: Read, workers: int, progress: Progress) -> Survey:
-    """Read every voxel once; `progress` counts shards. Memory: two rows of shards (depth x shard y x whole x), and for
-    each worker the differences of one section of a row (4 bytes a voxel).
+def survey(
+    grid: ShardGrid, read: Read, workers: int, progress: Progress, skipped: Collection[Triple] = frozenset()
+) -> Survey:
+    """Read every voxel once but those of `skipped` shards; `progress` counts shards.
+
+    Memory: two rows of shards (depth x shard y x whole x), and for each worker the differences of one section of a row
+    (4 bytes a voxel).
     """
     _, height, width = grid.shape
     sections: list[str] = []
     shards: dict[Triple, str] = {}
     steep = (np.zeros(height, np.int64), np.zeros(width, np.int64))
+    layers_made = {index[0] for index in grid.indices if index not in skipped}
+    black = ""
     with ThreadPoolExecutor(workers) as pool:
         for layer in range(grid.counts[0]):
+            if layer not in layers_made:
+                black = black or _of_zeros(height, width)
+                sections += [black] * grid.box((layer, 0, 0)).shape[0]
+                progress.update(grid.counts[1] * grid.counts[2])
+                continue
             hashes = [hashlib.sha256() for _ in range(grid.box((layer, 0, 0)).shape[0])]
             last = None
-            for row, top, blocks in _rows(grid, layer, read, pool):
+            for row, top, blocks, made in _rows(grid, layer, read, pool, skipped):
                 shards |= blocks
                 list(pool.map(lambda pair: pair[0].update(pair[1]), zip(hashes, row, strict=True)))
-                _add_steepness(steep, row, last, top, pool)
-                last = row[:, -1].copy()
+                _add_steepness(steep, row, last, top, made, pool)
+                last = row[:, -1].copy(), made
                 del row
-                progress.update(len(blocks))
+                progress.update(grid.counts[2])
             sections += [digest.hexdigest() for digest in hashes]
     return Survey(sections, shards, steep)
 
 
+def _of_zeros(height: int, width: int) -> str:
+    """The hash of a section without a voxel that was made."""
+    digest, line = hashlib.sha256(), bytes(width)
+    for _ in range(height):
+        digest.update(line)
+    return digest.hexdigest()
+
+
 def _rows(
-    grid: ShardGrid, layer: int, read: Read, pool: Executor
-) -> Iterator[tuple[np.ndarray, int, dict[Triple, str]]]:
-    """Each row of shards of a layer as one array, where it starts along y, and its shards' hashes."""
+    grid: ShardGrid, layer: int, read: Read, pool: Executor, skipped: Collection[Triple]
+) -> Iterator[tuple[np.ndarray, int, dict[Triple, str], np.ndarray]]:
+    """Each row of shards of a layer as one array, where it starts along y, the hashes of its shards that were made, and
+    for each x whether its voxels were.
+    """
     for number in range(grid.counts[1]):
         indices = [(layer, number, column) for column in range(grid.counts[2])]
-        blocks = [np.ascontiguousarray(read(grid.box(index))) for index in indices]
-        hashes = pool.map(lambda block: hashlib.sha256(block).hexdigest(), blocks)
-        named = dict(zip(indices, hashes, strict=True))
-        row = np.concatenate(blocks, axis=2)
+        boxes = {index: grid.box(index) for index in indices}
+        blocks = {index: np.ascontiguousarray(read(boxes[index])) for index in indices if index not in skipped}
+        hashes = pool.map(lambda block: hashlib.sha256(block).hexdigest(), blocks.values())
+        named = dict(zip(blocks, hashes, strict=True))
+        made = np.concatenate([np.full(box.shape[2], index in blocks) for index, box in boxes.items()])
+        row = np.concatenate([_or_zeros(blocks.get(index), box) for index, box in boxes.items()], axis=2)
         del blocks
-        yield row, grid.box(indices[0]).start[1], named
+        yield row, boxes[indices[0]].start[1], named, made
         del row
 
 
+def _or_zeros(block: np.ndarray | None, box: Box) -> np.ndarray:
+    return np.zeros(box.shape, np.uint8) if block is None else block
+
+
 def _add_steepness(
-    steep: tuple[np.ndarray, np.ndarray], row: np.ndarray, last: np.ndarray | None, top: int, pool: Executor
+    steep: tuple[np.ndarray, np.ndarray],
+    row: np.ndarray,
+    last: tuple[np.ndarray, np.ndarray] | None,
+    top: int,
+    made: np.ndarray,
+    pool: Executor,
 ) -> None:
-    """Add a row of shards; `last` (z, x) is the line above it, for every section."""
+    """Add a row of shards; `last` is the line (z, x) above it, for every section, and for each x whether it was made.
+
+    `made` says the same of the row. Between what was made and what was not there is no steepness.
+    """
     if last is not None:
-        steep[0][top] += np.abs(row[:, 0].astype(np.int16) - last).sum(dtype=np.int64)
+        line, made_above = last
+        steep[0][top] += (np.abs(row[:, 0].astype(np.int16) - line) * (made & made_above)).sum(dtype=np.int64)
     for along_y, along_x in pool.map(_steepness, row):
         steep[0][top + 1 : top + 1 + len(along_y)] += along_y
-        steep[1][1:] += along_x
+        steep[1][1:] += along_x * (made[1:] & made[:-1])
 
 
 def _steepness(section: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +137,7 @@ def shard_borders(plan: Plan, axis: int) -> list[int]:
 
 def job_borders(plan: Plan, axis: int, n: int) -> list[int]:
     """Where a box of one of `n` jobs starts inside the sr volume."""
-    boxes = [box for job in jobs(plan.grid, n) for box in job]
+    boxes = [box for job in jobs(plan.grid, n, plan.within) for box in job]
     return _inside(plan, axis, [box.start[axis] * plan.shard[axis] for box in boxes])
 
 

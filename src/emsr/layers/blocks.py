@@ -70,10 +70,11 @@ class ResidualBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """x + Conv(ReLU(Conv(x))), without normalisation, small at the start (spec C.1, RBnoBN)."""
+    """x + res_scale * Conv(ReLU(Conv(x))), without normalisation, small at the start (spec C.1, RBnoBN)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, res_scale: float = 1.0) -> None:
         super().__init__()
+        self.res_scale = res_scale
         self.conv1 = conv(width, width)
         self.conv2 = conv(width, width)
         for layer in (self.conv1, self.conv2):
@@ -83,9 +84,9 @@ class PlainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, y, x) -> the same shape."""
-        return x + self.conv2(F.relu(self.conv1(x), inplace=True))
+        return torch.add(x, self.conv2(F.relu(self.conv1(x), inplace=True)), alpha=self.res_scale)
 
 
-def trunk(width: int, blocks: int) -> nn.Sequential:
+def trunk(width: int, blocks: int, res_scale: float = 1.0) -> nn.Sequential:
     """``blocks`` plain blocks of one width."""
-    return nn.Sequential(*(PlainBlock(width) for _ in range(blocks)))
+    return nn.Sequential(*(PlainBlock(width, res_scale) for _ in range(blocks)))

@@ -1,4 +1,4 @@
-"""Import of weights made by others: published GPEMSR checkpoints, affinity networks, VGG19, SpyNet (spec D).
+"""Import of weights made by others: published GPEMSR checkpoints, affinity networks, EDSR, VGG19, SpyNet (spec D).
 
 The only torch.load.
 """
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from emsr.layers.features import Vgg19, VggLayer
-from emsr.models import gpemsr, published_affinity
+from emsr.models import gpemsr, published_affinity, published_edsr
 from emsr.models.checkpoint import differences
 
 SECTIONS = 5
 TESTED = 1024  # hr pixels of the published test's windows
-STAGES = ("codebook", "indexer", "fusion", "affinity")
+STAGES = ("codebook", "indexer", "fusion", "affinity", "image")
 
 # (our prefix, published prefix, factor, shift): "#" is a number n of ours, factor * n + shift of theirs (spec D, G)
 Rule = tuple[str, str, int, int]
@@ -167,6 +167,8 @@ def import_weights(path: Path, stage: str, scale: int | None) -> tuple[dict[str,
     if stage == "affinity":
         published_affinity.check_scale(scale)
         state, about = published_affinity.convert(read(path), str(path))
+    elif stage == "image":
+        state, about = published_edsr.convert(read(path), scale, str(path))
     else:
         state, about = _gpemsr(path, stage, scale)
     card = {

@@ -26,11 +26,12 @@ class Stage:
     patch: int
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.99)
-    schedule: Literal["cosine", "restarts"] = "cosine"
+    schedule: Literal["cosine", "restarts", "halvings"] = "cosine"
     warmup: int = 0  # steps of linear rise before the schedule's own value
     restarts: tuple[int, ...] = ()  # "restarts": steps at which the rate returns to learning_rate
     periods: tuple[int, ...] = ()  # "restarts": length of each cosine in steps, one more than restarts
-    minimum_rate: float = 1e-7
+    halvings: tuple[int, ...] = ()  # "halvings": steps from which on the rate is half of what it was
+    minimum_rate: float = 1e-7  # where a cosine ends
     weight_ema: float = 0.0  # decay of the averaged weights that are validated and saved; 0 = the weights themselves
     precision: Literal["float32", "bfloat16"] = "float32"
     validate_every: int = 0  # steps; 0 = only at the end

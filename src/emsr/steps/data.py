@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from emsr.progress import progress
 from emsr.steps.images import finish, layout
+from emsr.steps.intensities import kept, mapping
+from emsr.steps.sources import admitted, check_shards, link, missing_sections, unstored
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorstore as ts
 
     from emsr.geometry import Box
-    from emsr.stores.admission import Admitted
+    from emsr.stores.ome import Layout
     from emsr.stores.source import Source
 
 GROW_RESULT = 1
@@ -44,36 +46,43 @@ def grow(settings: dict[str, Any], out: Path) -> None:
 def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     """Copy a source into an OME-Zarr array beside the image card `out`, and judge its sections.
 
-    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm), region, shard, chunk; hr, a
-    source that labels must cover. Everything is checked before anything is written; shards that hold the right voxels
-    already are left alone.
+    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm, mip, pattern, link), region,
+    shard, chunk; hr, a source that labels must cover. Everything is checked before anything is written; shards that
+    hold the right voxels already are left alone. With `link` the card names the source's own array and no voxel is
+    copied; all are still read once, for their hashes and to judge the sections. With `intensity` (low and high, or
+    percentiles, and `of` if they are another source's) grey levels are mapped to uint8; the card says by which limits.
     """
-    from emsr.stores.shards import each, shard_boxes
-    from emsr.stores.zarr import open_array, recreate
-
     out = Path(out)
-    opened, admitted = _admitted(settings, out)
+    opened, used = admitted(settings, out)
     try:
         dtype = "uint64" if settings["image"] == "labels" else "uint8"
-        laid = layout(settings, {**vars(admitted), "shape": admitted.box.shape, "dtype": dtype})
-        recreate(out.with_suffix(".zarr"), laid)
-        array = open_array(out.with_suffix(".zarr"), write=True)
-        boxes = shard_boxes(array)
-        empty = each(partial(_copy_shard, opened, admitted.box, array), boxes, workers, f"ingest {settings['image']}")
-        missing = _missing(opened, admitted.box, boxes, empty) if settings["image"] != "labels" else []
+        laid = layout(settings, {**vars(used), "shape": used.box.shape, "dtype": dtype})
+        check_shards(opened, laid)
+        mapped = mapping(settings, opened, used.box, workers)
+        place = link(opened, out) if settings["source"].get("link") else {}
+        missing = (
+            unstored(opened, laid.shape[0]) if place else _copy(settings, opened, used.box, laid, mapped, out, workers)
+        )
     finally:
         opened.close()
     origin = {"path": opened.path, "dataset": opened.dataset, "format": opened.format, "region": settings["region"]}
-    card = {"source": origin, "degradation": None, "hr_shape": None, "missing": {str(z): "missing" for z in missing}}
-    finish(out, laid, card, workers)
+    card = {
+        "source": origin,
+        "degradation": None,
+        "hr_shape": None,
+        "missing": dict.fromkeys(map(str, missing), "missing"),
+    }
+    finish(out, laid, card | place | ({"intensity": mapped} if mapped else {}), workers)
 
 
 def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) -> None:
     """Make the coarse image of a fine one, shard by shard: the same voxels as degrading whole sections gives.
 
-    `settings`: scale, degradation (kernel), shard, chunk. hr is cropped to a multiple of scale at the far ends of y and
-    x. Damaged and missing sections stay what they are in hr.
+    `settings`: scale, degradation (kernel, and optionally noise: seed, dose and read, or seed and estimate, the image
+    card of a coarse image that shows the noise), shard, chunk. hr is cropped to a multiple of scale at the far ends of
+    y and x. Damaged and missing sections stay what they are in hr.
     """
+    from emsr.steps.degraded import degrade_shard, with_noise
     from emsr.stores.card import array_path, read_card
     from emsr.stores.shards import each, shard_boxes
     from emsr.stores.zarr import open_array, recreate
@@ -81,17 +90,18 @@ def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) 
     hr, out, scale = Path(hr), Path(out), int(settings["scale"])
     fine_card = read_card(hr)
     laid = layout(settings, fine_card).coarser(scale)
+    how = {"scale": scale, **with_noise(settings["degradation"])}
     fine = open_array(array_path(hr, fine_card))
     recreate(out.with_suffix(".zarr"), laid)
     array = open_array(out.with_suffix(".zarr"), write=True)
-    kernel = str(settings["degradation"]["kernel"])
-    each(partial(_degrade_shard, fine, array, scale, kernel), shard_boxes(array), workers, f"degrade x{scale}")
+    each(partial(degrade_shard, fine, array, how), shard_boxes(array), workers, f"degrade x{scale}")
     card = {
         "source": {"path": hr.name, "dataset": None, "format": "card", "sha256": fine_card["sha256"]},
-        "degradation": {"scale": scale, **settings["degradation"]},
+        "degradation": how,
         "hr_shape": [laid.shape[0], laid.shape[1] * scale, laid.shape[2] * scale],
         "missing": fine_card["missing"],
         "damaged": fine_card["damaged"],
+        **kept(fine_card),
     }
     finish(out, laid, card, workers)
 
@@ -117,6 +127,7 @@ def enlarge(settings: dict[str, Any], lr: Path, out: Path, *, workers: int = 1) 
         **{"degradation": None, "hr_shape": None},
         "missing": coarse_card["missing"],
         "damaged": coarse_card["damaged"],
+        **kept(coarse_card),
     }
     finish(out, laid, card, workers)
 
@@ -129,30 +140,33 @@ def _counted(total: int, items: Iterable[int]) -> Iterator[int]:
             shown.update(1)
 
 
-def _admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
-    """The opened source and the part of it that is used, after every check."""
-    from emsr.stores import open_source
-    from emsr.stores.admission import admit, check_same_shape
+def _copy(
+    settings: dict[str, Any],
+    source: Source,
+    region: Box,
+    laid: Layout,
+    mapped: dict[str, Any] | None,
+    out: Path,
+    workers: int,
+) -> list[int]:
+    """Copy a region of a source into the array beside the card; gives the sections without anything to see."""
+    from emsr.intensity import table
+    from emsr.stores.shards import each, shard_boxes
+    from emsr.stores.zarr import open_array, recreate
 
-    stated = settings["source"]
-    path, array = Path(stated["path"]).absolute(), out.with_suffix(".zarr").absolute()
-    if path.is_relative_to(array) or array.is_relative_to(path):
-        raise ValueError(f"source {stated['path']} and result {array.name} lie in one another: choose other results")
-    opened = open_source(Path(stated["path"]), stated["dataset"])
-    try:
-        admitted = admit(opened, settings["image"], stated["voxel_size_nm"], settings["region"])
-        if settings.get("hr"):
-            hr = open_source(Path(settings["hr"]["path"]), settings["hr"]["dataset"])
-            hr.close()
-            check_same_shape(opened, hr)
-    except BaseException:
-        opened.close()
-        raise
-    return opened, admitted
+    recreate(out.with_suffix(".zarr"), laid)
+    array = open_array(out.with_suffix(".zarr"), write=True)
+    boxes = shard_boxes(array)
+    grey = table(source.dtype, mapped["low"], mapped["high"]) if mapped else None
+    empty = each(partial(_copy_shard, source, region, array, grey), boxes, workers, f"ingest {settings['image']}")
+    return missing_sections(source, region, boxes, empty) if settings["image"] != "labels" else []
 
 
-def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) -> list[bool]:
-    """Copy one shard, reading a chunk's depth at a time; says of each section whether its voxels are all equal."""
+def _copy_shard(source: Source, region: Box, array: ts.TensorStore, grey: np.ndarray | None, box: Box) -> list[bool]:
+    """Copy one shard, reading a chunk's depth at a time; says of each section whether its voxels are all equal.
+
+    `grey` is what each grey level of the source becomes; None leaves them.
+    """
     import numpy as np
 
     from emsr.stores.shards import chunk_shape, keep_or_write
@@ -161,48 +175,10 @@ def _copy_shard(source: Source, region: Box, array: ts.TensorStore, box: Box) ->
     for z in range(0, box.shape[0], depth := chunk_shape(array)[0]):
         part = voxels[z : z + depth]
         low = [a + b for a, b in zip(region.start, (box.start[0] + z, *box.start[1:]), strict=True)]
-        part[...] = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
+        read = source.read(low, [a + b for a, b in zip(low, part.shape, strict=True)])
+        part[...] = read if grey is None else grey[read]
     keep_or_write(array, box, voxels)
     return [bool((section == section[0, 0]).all()) for section in voxels]
-
-
-def _missing(source: Source, region: Box, boxes: list[Box], empty: list[list[bool]]) -> list[int]:
-    """Sections (z of the array) without anything to see because nothing was ever stored for them."""
-    filled = {
-        box.start[0] + z for box, flags in zip(boxes, empty, strict=True) for z, flag in enumerate(flags) if not flag
-    }
-    return [z for z in range(region.shape[0]) if z not in filled and not source.stored(region.start[0] + z)]
-
-
-def _degrade_shard(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> None:
-    """One shard of the coarse image, chunk by chunk, each from its fine voxels and those that the kernel reaches."""
-    import numpy as np
-
-    from emsr.geometry import ShardGrid
-    from emsr.stores.shards import chunk_shape, keep_or_write
-
-    voxels = np.empty(box.shape, coarse.dtype.numpy_dtype)
-    parts = ShardGrid(box.shape, chunk_shape(coarse))
-    for part in map(parts.box, parts.indices):
-        voxels[part.slices] = _degrade_box(fine, coarse, scale, kernel, part.shifted(box.start))
-    keep_or_write(coarse, box, voxels)
-
-
-def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, scale: int, kernel: str, box: Box) -> np.ndarray:
-    """Coarse voxels of `box`, from fine ones of the box grown by as many whole coarse voxels as the kernel reaches."""
-    import numpy as np
-
-    from emsr import degradation
-    from emsr.geometry import Box, triple
-    from emsr.stores.shards import read_box
-
-    halo = -(-degradation.reach(scale, kernel) // scale)
-    (z, y, x), (end, bottom, right) = box.start, box.stop
-    grown = Box((z, max(0, y - halo), max(0, x - halo)), (end, bottom + halo, right + halo))
-    grown = grown.intersect(Box((0, 0, 0), triple(list(coarse.shape))))
-    inner = box.shifted(triple([-start for start in grown.start])).slices[1:]
-    sections = read_box(fine, grown.scaled(scale))
-    return np.stack([degradation.degrade(section, scale, kernel)[inner] for section in sections])
 
 
 def _enlarge_shard(coarse: ts.TensorStore, fine: ts.TensorStore, scale: int, box: Box) -> None:

@@ -34,15 +34,19 @@ def layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
 
 
 def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
-    """Levels, hashes, judgement of the sections, table and, last of all, the card."""
+    """Levels, hashes, judgement of the sections, table and, last of all, the card.
+
+    `card` names the array, without levels, where it is not the one beside the card.
+    """
     from emsr.damage import Finding, find, table
     from emsr.durable import write_text
     from emsr.stores.card import write_card
     from emsr.stores.pyramid import pyramid
     from emsr.stores.sections import visit
 
-    path = out.with_suffix(".zarr")
-    pyramid(path, workers)
+    path = out.with_name(card.get("array", out.with_suffix(".zarr").name))
+    if "array" not in card:
+        pyramid(path, workers)
     judged = laid.dtype == "uint8"
     seen = [pair for slab in visit(path, partial(_examine, judged), workers, "examine sections") for pair in slab]
     missing = {int(z) for z in card["missing"]}

@@ -50,18 +50,24 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
     """Compute the shards of one job ("2-of-5") that have no record that holds, and write its mark.
 
     The mark names the job's shards and their hashes: nothing but what inputs determine. Time, memory and attempts stand
-    beside it in `<job>.stats.json`. A job without shards writes a mark without shards.
+    beside it in `<job>.stats.json`. A job without shards writes a mark without shards. Shards that are skipped are
+    written as zeros.
     """
+    from emsr.inference.extent import without_extent
     from emsr.inference.records import Records
 
     clock = time.perf_counter()
     stated = allocated(allocate, settings)
     number, n = plan.parse_job(job)
-    records = Records(allocate, stated, plan.settings_sha256(settings))
-    mine = [index for box in plan.jobs(records.grid, n)[number] for index in box.indices()]
-    todo = [index for index in mine if records.holding(index) is None]
+    records = Records(allocate, stated, plan.settings_sha256(without_extent(settings)))
+    mine = plan.shards_of_job(records.grid, number, n, records.within)
+    open_ones = [index for index in mine if records.settled(index) is None]
+    outside = [index for index in open_ones if index in records.skipped]
+    todo = [index for index in open_ones if index not in records.skipped]
     stats = Stats(out.with_suffix(".stats.json"), job, mine, todo)
-    log.info("job %s: %d shards to compute, %d have records", job, len(todo), len(mine) - len(todo))
+    have = len(mine) - len(open_ones)
+    log.info("job %s: %d shards to compute, %d to leave empty, %d have records", job, len(todo), len(outside), have)
+    _leave_empty(records, outside)
     if todo:
         stats.add(_compute(allocate, stated, records, mine, workers))
     write_mark(out, job, stated, records, mine)
@@ -70,7 +76,7 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
 
 def write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Records, mine: list[Triple]) -> None:
     """The mark of a job whose shards all have records."""
-    shards = {plan.shard_name(index): (records.holding(index) or {})["sha256"] for index in mine}
+    shards = {plan.shard_name(index): (records.settled(index) or {})["sha256"] for index in mine}
     stated = {key: allocated[key] for key in ("array", "weights_sha256")}
     durable.write_json(
         out, {"schema": 1, "job": job, "settings_sha256": records.settings_sha256, "shards": shards, **stated}
@@ -109,6 +115,22 @@ class Stats:
         durable.write_json(self._path, self._stats)
 
 
+def _leave_empty(records: Records, indices: list[Triple]) -> None:
+    """Write and record shards that are skipped: zeros, so that what is not there is never taken for what is lost."""
+    import numpy as np
+
+    from emsr.stores.zarr import open_array, write_box
+
+    if not indices:
+        return
+    target = open_array(records.array, write=True)
+    for index in indices:
+        box = records.grid.box(index)
+        records.begin(index)
+        write_box(target, box.start, np.zeros((*target.shape[:-3], *box.shape), target.dtype.numpy_dtype))
+        records.skip(index)
+
+
 def _compute(
     allocate: Path, allocated: Mapping[str, Any], records: Records, mine: list[Triple], workers: int
 ) -> dict[str, Any]:
@@ -128,7 +150,7 @@ def _compute(
     network = _network(card, device, allocated)
     source = open_array(lr, cache_bytes=CACHE_BYTES)
     target = open_array(records.array, write=True)
-    todo = [index for index in mine if records.holding(index) is None]
+    todo = [index for index in mine if index not in records.skipped and records.holding(index) is None]
     windows, voxels = count_windows(made, todo, workers), 0
     with _progress(allocated, windows) as shown:
         for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown):

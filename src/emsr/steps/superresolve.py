@@ -7,13 +7,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from emsr import durable, plan
 from emsr.geometry import Triple, triple
-from emsr.steps import jobs
+from emsr.steps import extent, jobs
 
 ALLOCATE_RESULT = 1
 SUPERRESOLVE_RESULT = 1
@@ -22,26 +22,32 @@ STITCH_RESULT = 1
 log = logging.getLogger(__name__)
 
 
-def allocate(settings: dict, lr: Path, card: Path, out: Path) -> None:
+def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch: bool = False) -> None:
     """Make the empty sr array of a volume and say, in a small JSON, what each of its sections is made from.
 
     `settings`: overlap (lr pixels), shard, chunk (sr voxels z, y, x), precision, device, and optionally window (lr
-    pixels; else the card's). `lr` is the image card of the coarse volume, `card` that of the weights. The array lies
-    beside the folder of `out` and is named by all that its voxels depend on but the voxels of the input. Raises
-    ValueError, before anything is written, for weights that do not fit the volume or settings that fit neither.
+    pixels; else the card's), pilot (lr voxels, [[z0, z1], [y0, y1], [x0, x1]]) and mask (an image card): shards that
+    lie outside the pilot, or hold no tissue of the mask, are skipped. `lr` is the image card of the coarse volume,
+    `card` that of the weights. The array lies beside the folder of `out` and is named by all that its voxels depend on
+    but the voxels of the input. Raises ValueError, before anything is written, for weights that do not fit the volume
+    or settings that fit neither; for an lr that is unlike those that the weights were trained on too, unless
+    `accept_mismatch` makes that a warning.
     """
     from emsr.inference import allocation
     from emsr.models import checkpoint
+    from emsr.steps.compared import compare
     from emsr.stores.card import array_path, read_card
 
     image, weights = read_card(lr), checkpoint.load_card(card)
     allocation.check_weights(weights, card, image, lr)
     made = allocation.make_plan(settings, weights, image)
+    skipped = extent.stated(settings, made, allocation.space(image, made.scale))
     checkpoint.load_state(card, weights)
+    compare(weights, card, image, lr, accept_mismatch)
     if made.window != (seen := weights.get("window")):
         log.warning("window %d was not seen by validation (%s was): see the seam score", made.window, seen or "none")
     name, folder = allocation.array_name(settings, weights, made), out.parent
-    document = allocation.document(settings, weights, image, made)
+    document = allocation.document(settings, weights, image, made) | skipped
     document["lr"]["array"] = jobs.relative(array_path(lr, image), folder)
     document |= {"array": f"../{name}.zarr", "records": f"../{name}.records", "card": jobs.relative(card, folder)}
     _make_array(folder.parent / f"{name}.zarr", document, triple(settings["chunk"]))
@@ -73,10 +79,12 @@ def superresolve(settings: dict, allocate: Path, job: str, out: Path, *, workers
 def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, workers: int) -> None:
     """Prove that every shard is there and whole, score the seams, build the pyramid; write the image card of sr.
 
-    Reads all voxels once, a row of shards at a time. `out` is the image card of the result with its root hash, which
-    depends neither on shards nor on jobs; beside it a link `sr.zarr` to the array. `proof.json` beside `allocate` says
-    which marks this was made from; a single mark of several stands for all of them. Raises ValueError for a shard that
-    is lacking or not the recorded one, and for shards of different settings or devices.
+    Reads all voxels that were made once, a row of shards at a time. `out` is the image card of the result with its root
+    hash, which depends neither on shards nor on jobs; beside it a link `sr.zarr` to the array, and `valid.zarr` on the
+    grid of lr: 0 for what was not made, 1 for what was made with stand-ins for damaged or absent data, 2 for the rest.
+    `proof.json` beside `allocate` says which marks this was made from; a single mark of several stands for all of them.
+    Raises ValueError for a shard that is lacking or not the recorded one, and for shards of different settings or
+    devices.
     """
     from emsr.inference import proof
     from emsr.inference.records import Records
@@ -93,11 +101,16 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     shards = proof.whole(records, found)
     array = open_array(records.array)
     with progress(len(shards), "checking shards", "shards") as shown:
-        surveyed = survey(records.grid, lambda box: read_box(array, box), workers, shown)
+        empty = shards.keys() - proof.computed(shards).keys()
+        surveyed = survey(records.grid, lambda box: read_box(array, box), workers, shown, empty)
     proof.check_voxels(records, shards, surveyed, found)
-    pyramid(records.array, workers)
     made = plan.read_plan(allocated)
+    pyramid(records.array, workers, extent.any_made(made, empty) if empty else None)
     statement = proof.statement(made, surveyed, shards)
+    if left := proof.skipped(records, shards):
+        statement["skipped"] = left
+        log.warning("%d of %d shards are skipped: sr is 0 there", left["shards"], len(shards))
+    statement["valid"] = _validity(out, allocate, allocated, empty, workers)
     log.info("%d shards are whole, seams %s", len(shards), statement["seams"])
     link(records.array, out.with_suffix(".zarr"))
     _write_card(out, allocated, statement)
@@ -105,6 +118,19 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
     job_seams = proof.job_seams(made, surveyed, len(marks))
     durable.write_json(allocate.parent / "stitch.stats.json", {**stats, "job_seams": job_seams})
+
+
+def _validity(
+    out: Path, allocate: Path, allocated: Mapping[str, Any], empty: Collection[Triple], workers: int
+) -> dict[str, Any]:
+    """Write valid.zarr; what the card says of it: the sections that were not made from whole data, and why."""
+    from emsr.inference import valid
+
+    made, card = plan.read_plan(allocated), durable.read_json(jobs.located(allocate.parent, allocated["card"]))
+    reasons = valid.stand_ins(made, card.get("section_step", 1), set(map(int, allocated["lr"]["damaged"])))
+    path = out.with_name("valid.zarr")
+    extent.write_valid(path, allocated, valid.codes(reasons, made.lr_shape[0]), empty, workers)
+    return {"array": path.name, "sections": {str(z): reason for z, reason in reasons.items()}}
 
 
 def link(target: Path, name: Path) -> None:
@@ -118,10 +144,11 @@ def link(target: Path, name: Path) -> None:
 
 
 def _write_card(out: Path, allocated: Mapping[str, Any], statement: Mapping[str, Any]) -> None:
+    from emsr.steps.intensities import kept
     from emsr.stores.card import write_card
 
     image = {key: allocated[key] for key in ("shape", "voxel_size_nm", "translation_nm")}
-    lr = {key: allocated["lr"][key] for key in ("damaged", "missing", "source")}
+    lr = {key: allocated["lr"][key] for key in ("damaged", "missing", "source")} | kept(allocated["lr"])
     fixed = {"array": out.with_suffix(".zarr").name, "dtype": "uint8", "degradation": None, "hr_shape": None}
     made_by = ("card_sha256", "weights_sha256", "settings_sha256", "precision", "scale", "window", "overlap")
     invalid = sorted(map(int, lr["missing"]))

@@ -237,7 +237,25 @@ class Job:
         made = None if self.labelled else series.degradation(self.settings)
         found = {"degradation": made, "training": training, "made_with": self.made_with()}
         found |= {"scores": scores, "health": health, "cost": cost}
-        checkpoint.save(self.out.with_suffix(".safetensors"), network.state_dict(), {**self.card(), **found})
+        card = {**self.card(), **found}
+        card |= {"looks": {}} if self.stage.objective == "none" else self.seen(card["intensity"])
+        checkpoint.save(self.out.with_suffix(".safetensors"), network.state_dict(), card)
+
+    def seen(self, intensity: dict[str, Any]) -> dict[str, Any]:
+        """What the card says of the lr of each volume: how its grey levels were mapped, and what it looks like."""
+        from emsr.steps import sampled
+        from emsr.stores.card import read_card
+
+        lr = {part["volume"]: Path(part["lr"]) for part in self.settings["data"] if part.get("lr")}
+        if not lr:
+            return {}
+        ranges = {
+            volume: [one for part in self.settings["data"] if part["volume"] == volume for one in part["train"]]
+            for volume in lr
+        }
+        mapping = {volume: read_card(path).get("intensity") for volume, path in lr.items()}
+        looks = {volume: sampled.looks(path, ranges[volume]) for volume, path in lr.items()}
+        return {"intensity": {**intensity, "mapping": mapping}, "looks": looks}
 
 
 def _with_mask(options: Any, settings: dict[str, Any]) -> Any:

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from emsr import plugins
+from emsr import places, plugins
+from emsr.geometry import Box
 from emsr.stores.source import Source
 
-FORMATS = ("zarr", "hdf")
+FORMATS = ("zarr", "n5", "precomputed", "hdf", "tiff", "mrc", "images")
+SELDOM = ("mip", "pattern")  # keys of a source that only some formats know; those name them in OPTIONS
 
 
-def open_source(path: Path, dataset: str | None = None, format_name: str | None = None) -> Source:
+def open_source(path: Path | str, dataset: str | None = None, format_name: str | None = None, **options: Any) -> Source:
     """Open a volume for reading by the named format, or by the first that recognises it.
 
-    Raises FileNotFoundError or ValueError, in one line, for what cannot be a volume.
+    `options` go to the format; None is as if it were not stated. Raises FileNotFoundError or ValueError, in one line,
+    for what cannot be a volume.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: correct the path in the config")
-    if format_name is not None:
-        source: Source = plugins.load("stores", format_name).open_source(path, dataset)
-        return source
+    address, local = str(path), places.local(str(path))
+    if places.is_address(address):
+        places.check_address(address)
+        format_name = "precomputed"
+    if local is not None and not local.exists():
+        raise FileNotFoundError(f"{local} does not exist: correct the path in the config")
+    name = format_name or _recognised(Path(path))
+    module = plugins.load("stores", name)
+    stated = {key: value for key, value in options.items() if value is not None}
+    if strange := sorted(set(stated) - set(getattr(module, "OPTIONS", ()))):
+        raise ValueError(f"{path}: {strange[0]} means nothing for format {name}: leave it out")
+    source: Source = module.open_source(address if local is None else local, dataset, **stated)
+    return source
+
+
+def open_stated(stated: Mapping[str, Any]) -> Source:
+    """Open a source as the config states it: path, dataset and what else its format knows."""
+    seldom = {key: stated.get(key) for key in SELDOM}
+    return open_source(stated["path"], stated.get("dataset"), **seldom)
+
+
+def probe(source: Source, box: Box) -> None:
+    """Read the first and the last voxel of a box: what is missing or damaged there is known before all is read."""
+    for corner in (box.start, [side - 1 for side in box.stop]):
+        source.read(corner, [side + 1 for side in corner])
+
+
+def _recognised(path: Path) -> str:
+    """The name of the first format that recognises `path`."""
     for name in FORMATS:
-        module = plugins.load("stores", name)
-        if module.recognises(path):
-            found: Source = module.open_source(path, dataset)
-            return found
-    raise ValueError(f"{path} is neither HDF5 nor OME-Zarr: convert it to one of them")
+        if plugins.load("stores", name).recognises(path):
+            return name
+    raise ValueError(f"{path} is of no format that emsr reads ({', '.join(FORMATS)}): convert it to one of them")

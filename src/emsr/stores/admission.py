@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from emsr.geometry import Box, triple
 from emsr.stores.source import Source, Triple
@@ -26,14 +29,19 @@ def admit(
     image: str,
     voxel_size_nm: Sequence[float] | None = None,
     region: Sequence[Sequence[int]] | None = None,
+    intensity: Mapping[str, Any] | None = None,
 ) -> Admitted:
     """Check an opened source as `image` ("hr", "lr" or "labels") against what the config states.
 
-    `region` is [[z0, z1], [y0, y1], [x0, x1]] in voxels of the source. Raises ValueError, in one line.
+    `region` is [[z0, z1], [y0, y1], [x0, x1]] in voxels of the source, `intensity` how its grey levels become uint8:
+    low and high, or percentiles. Raises ValueError, in one line.
     """
     where = f"{source.path}: {source.dataset}"
     _check_axes(source, where)
-    (_check_labels if image == "labels" else _check_image)(source, where)
+    if image == "labels":
+        _check_labels(source, where)
+    else:
+        _check_image(source, where, intensity)
     size = _voxel_size(source, voxel_size_nm, where)
     box = _region(source, region, where)
     corner = source.corner_nm or (0.0, 0.0, 0.0)
@@ -64,12 +72,24 @@ def _check_axes(source: Source, where: str) -> None:
         raise ValueError(f"{where} of shape {shape} looks like RGB, colour last: convert it to grey (z, y, x)")
 
 
-def _check_image(source: Source, where: str) -> None:
-    """Images are uint8."""
-    if source.dtype.name == "uint16":
-        raise ValueError(f"{where} is uint16, which emsr does not read yet: map its range to uint8")
-    if source.dtype.name != "uint8":
-        raise ValueError(f"{where} is {source.dtype}, images are uint8: map its range to 0-255 (NaN to 0) and convert")
+def _check_image(source: Source, where: str, intensity: Mapping[str, Any] | None) -> None:
+    """Images are uint8, or uint16 whose mapping is stated."""
+    if source.dtype.name == "uint16" and intensity is None:
+        raise ValueError(
+            f"{where} is uint16, images are uint8: state intensity, as {{percentiles: [0.5, 99.5]}} or "
+            "{low: VALUE, high: VALUE}, in the config"
+        )
+    if source.dtype.name not in ("uint8", "uint16"):
+        raise ValueError(
+            f"{where} is {source.dtype}, images are uint8 or uint16: map its range to 0-255 (NaN to 0) and convert"
+        )
+    low, high = (intensity.get("low"), intensity.get("high")) if intensity else (None, None)
+    top = np.iinfo(source.dtype).max
+    if low is not None and high is not None and (low >= top or high <= 0):
+        raise ValueError(
+            f"{where} is {source.dtype}, grey levels 0 to {top}: none lies between intensity low {low:g} and high "
+            f"{high:g}; state limits in that range"
+        )
 
 
 def _check_labels(source: Source, where: str) -> None:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from emsr.durable import settle
-from emsr.stores.source import Source, Triple, one_line, triple
+from emsr.stores.source import Source, Triple, first_bytes, one_line, triple
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
@@ -19,10 +19,7 @@ def recognises(path: Path) -> bool:
     """Whether `path` looks like HDF5, by its name or its first bytes."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(8) == b"\x89HDF\r\n\x1a\n"
+    return path.is_file() and first_bytes(path, 8) == b"\x89HDF\r\n\x1a\n"
 
 
 def open_source(path: Path, dataset: str | None) -> Source:

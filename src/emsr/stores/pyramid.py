@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +14,21 @@ from emsr.stores.shards import chunk_shape, each, keep_or_write, read_box, shard
 from emsr.stores.zarr import level_total, open_array
 
 
-def pyramid(path: Path, workers: int) -> None:
+def pyramid(path: Path, workers: int, any_made: Callable[[Box], bool] | None = None) -> None:
     """Fill levels 1 and up of the array at `path`: means of 2 x 2 voxels for images, the most frequent id for labels.
 
+    `any_made` says of a box of level 0 whether it may hold anything but 0; other boxes are not read.
     Bytes depend on level 0 alone. A worker holds one shard and what one row of its chunks is made from. Shards that
     hold the right voxels already are not written again.
     """
     for level in range(1, level_total(path)):
         fine, coarse = open_array(path, level - 1), open_array(path, level, write=True)
-        each(partial(_make_shard, fine, coarse), shard_boxes(coarse), workers, f"level {level}")
+        whole = Box((0, 0, 0), triple(list(open_array(path).shape)))
+
+        def empty(box: Box, level: int = level, whole: Box = whole) -> bool:
+            return any_made is not None and not any_made(box.scaled(2**level).intersect(whole))
+
+        each(partial(_make_shard, fine, coarse, empty), shard_boxes(coarse), workers, f"level {level}")
 
 
 def halve(voxels: np.ndarray) -> np.ndarray:
@@ -53,9 +60,12 @@ def _mode(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndar
     return np.where(first, a, np.where(second, b, np.where(c == d, c, a)))
 
 
-def _make_shard(fine: ts.TensorStore, coarse: ts.TensorStore, box: Box) -> None:
+def _make_shard(fine: ts.TensorStore, coarse: ts.TensorStore, empty: Callable[[Box], bool], box: Box) -> None:
     """One shard of the coarse level, from chunk-sized parts of the fine one."""
-    voxels = np.empty(box.shape, coarse.dtype.numpy_dtype)
+    voxels = np.zeros(box.shape, coarse.dtype.numpy_dtype)
+    if empty(box):
+        keep_or_write(coarse, box, voxels)
+        return
     bounds = Box((0, 0, 0), triple(list(fine.shape)))
     parts = ShardGrid(box.shape, (*chunk_shape(coarse)[:2], box.shape[2]))
     for part in map(parts.box, parts.indices):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -14,16 +16,22 @@ Triple = tuple[Number, Number, Number]
 
 UNITS_NM = {
     "angstrom": 0.1,
+    "Å": 0.1,
     "nanometer": 1.0,
     "nanometre": 1.0,
     "nm": 1.0,
     "micrometer": 1e3,
     "micrometre": 1e3,
     "um": 1e3,
-    "µm": 1e3,
+    "µm": 1e3,  # the micro sign
+    "μm": 1e3,  # the Greek letter
+    "micron": 1e3,
+    "microns": 1e3,
     "millimeter": 1e6,
     "millimetre": 1e6,
     "mm": 1e6,
+    "cm": 1e7,
+    "inch": 2.54e7,
     "meter": 1e9,
     "metre": 1e9,
 }
@@ -36,7 +44,8 @@ class Source:
     `read(start, stop)` gives the voxels of a half-open box as a native-endian C-order array. `stored(z)` says whether
     anything was ever written for section z; it may be slow. `voxel_size_nm` and `translation_nm` (centre of the first
     voxel) are None where the file does not state them; `corner_nm` is the corner of a file that states a place without
-    a voxel size. `close` lets go of the file.
+    a voxel size. `close` lets go of the file. `spec` is a tensorstore spec that reads the same voxels, axes z, y, x, in
+    place; None where there is none. `caution` is what a user should know about the voxels, which makes no good labels.
     """
 
     path: str
@@ -50,6 +59,8 @@ class Source:
     stored: Callable[[int], bool]
     close: Callable[[], None]
     corner_nm: Triple[float] | None = None
+    spec: dict[str, Any] | None = None
+    caution: str | None = None
 
 
 def nanometres(unit: str, where: str) -> float:
@@ -68,6 +79,35 @@ def triple(values: Iterable[float], what: str, where: str, positive: bool = Fals
         kind = "three positive numbers" if positive else "three finite numbers"
         raise ValueError(f"{where}: {what} {numbers} is not {kind} (z, y, x): mend the file's metadata")
     return numbers[0], numbers[1], numbers[2]
+
+
+def single_precision(length: float) -> float:
+    """A length that was stored with about seven digits, without the digits that storing it made up."""
+    return float(f"{length:.7g}")
+
+
+def refuse_dataset(path: Path, dataset: str | None) -> None:
+    """ValueError where a dataset is stated inside what has none."""
+    if dataset is not None:
+        raise ValueError(f"{path} has no datasets inside, so {dataset!r} means nothing: write dataset: null")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading; OSError or ValueError, in one line, where that is not allowed or it is empty."""
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise OSError(f"{path} cannot be opened ({error.strerror}): mend its permissions, or copy it again") from None
+    if os.fstat(stream.fileno()).st_size == 0:
+        stream.close()
+        raise ValueError(f"{path} is empty (0 bytes): copy it again")
+    return stream
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first bytes of a file, which say its format; errors as `open_file`."""
+    with open_file(path) as stream:
+        return stream.read(count)
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

@@ -5,10 +5,8 @@ A missing shard or chunk of an own array is an error and never black; each shard
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,12 @@ import numpy as np
 import tensorstore as ts
 
 from emsr.durable import read_json, write_json
+from emsr.stores.foreign import any_stored, check_written, metadata, open_foreign, read_foreign
+from emsr.stores.link import SUFFIX, open_link
 from emsr.stores.ome import AXES, Layout, Multiscale, array_document, group_document, level_count, parse_multiscale
 from emsr.stores.source import Source, one_line, triple
 
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 __all__ = ["Layout", "create", "level_count", "level_total", "open_array", "recreate", "write_box"]
 
 
@@ -57,8 +58,10 @@ def open_array(path: Path, level: int = 0, *, write: bool = False, cache_bytes: 
     """Open a level of an own array, axes (c,) z, y, x; reading what was never written raises ValueError (NOT_FOUND).
 
     Read with `array[z0:z1, y0:y1, x0:x1].read().result()`, write whole shards with `write_box`. `cache_bytes` keeps
-    decoded chunks for reads that overlap.
+    decoded chunks for reads that overlap. A path that ends in .link is that of a source which is used in place.
     """
+    if Path(path).suffix == SUFFIX:
+        return open_link(Path(path), cache_bytes)
     folder = Path(path) / str(level)
     if not (folder / "zarr.json").is_file():
         raise FileNotFoundError(f"{folder} is not a zarr array: run the step that makes it")
@@ -119,7 +122,9 @@ def open_source(path: Path, dataset: str | None) -> Source:
 
 def _source(path: Path, folder: Path, found: Multiscale | None, level: int) -> Source:
     """What an array and the multiscale around it say, and its readers."""
-    array, strict = _foreign(folder, True), _foreign(folder, False)
+    driver = "zarr" if (folder / ".zarray").is_file() else "zarr3"
+    array, strict = (open_foreign(driver, folder, fill) for fill in (True, False))
+    check_written(folder, METADATA)
     extra = 0
     while array.ndim > 3 and array.shape[0] == 1:
         array, strict, extra = array[0], strict[0], extra + 1
@@ -138,53 +143,18 @@ def _source(path: Path, folder: Path, found: Multiscale | None, level: int) -> S
         dtype=array.dtype.numpy_dtype,
         voxel_size_nm=size,
         translation_nm=shift,
-        read=partial(_read, str(folder), array),
-        stored=partial(_stored, strict),
+        read=partial(read_foreign, str(folder), array),
+        stored=partial(any_stored, strict),
         close=lambda: None,
+        spec=array.spec(minimal_spec=True).to_json(),
     )
-
-
-def _foreign(folder: Path, fill: bool) -> ts.TensorStore:
-    """Open an array of version 2 or 3; `fill` says whether chunks that are not stored read as fill value."""
-    driver = "zarr" if (folder / ".zarray").is_file() else "zarr3"
-    kvstore = {"driver": "file", "path": f"{folder.absolute()}/"}
-    spec = {"driver": driver, "kvstore": kvstore, "fill_missing_data_reads": fill}
-    try:
-        return ts.open(spec, open=True, read=True).result()
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{folder} cannot be opened as zarr ({one_line(error)}): copy it again") from None
-
-
-def _read(where: str, array: ts.TensorStore, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-    """Voxels of a box, C order, native byte order."""
-    box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
-    try:
-        return np.ascontiguousarray(array[box].read().result())
-    except ValueError as error:
-        place = f"voxels {tuple(start)} to {tuple(stop)}"
-        raise ValueError(f"{where}: {place} cannot be read ({one_line(error)}): copy it again") from None
-
-
-def _stored(strict: ts.TensorStore, z: int) -> bool:
-    """Whether any chunk of section z is stored; `strict` raises for those that are not."""
-    high, wide = (int(side or 1) for side in (strict.chunk_layout.read_chunk.shape or (1, 1))[-2:])
-    for y in range(0, strict.shape[-2], high):
-        for x in range(0, strict.shape[-1], wide):
-            try:
-                strict[z, y, x].read().result()
-            except ValueError as error:
-                if "NOT_FOUND" not in str(error):
-                    raise
-            else:
-                return True
-    return False
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
     """User attributes of a group or array of version 2 or 3; empty where there are none."""
     for name in ("zarr.json", ".zattrs"):
         if (folder / name).is_file():
-            document = _metadata(folder / name)
+            document = metadata(folder / name)
             attributes = document.get("attributes", {}) if name == "zarr.json" else document
             return attributes if isinstance(attributes, dict) else {}
     return {}
@@ -192,18 +162,7 @@ def _attributes(folder: Path) -> dict[str, Any]:
 
 def _kind(folder: Path) -> str:
     """ "array" or "group"."""
-    return str(_metadata(folder / "zarr.json").get("node_type")) if (folder / "zarr.json").is_file() else "array"
-
-
-def _metadata(file: Path) -> dict[str, Any]:
-    """A metadata document of somebody's zarr."""
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not JSON ({one_line(error)}): copy the array again") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"{file} is no JSON object: copy the array again")
-    return document
+    return str(metadata(folder / "zarr.json").get("node_type")) if (folder / "zarr.json").is_file() else "array"
 
 
 def _listing(path: Path, most: int = 12) -> str:

@@ -10,12 +10,14 @@ from emsr.models.stage import Stage
 
 def rate(stage: Stage, step: int) -> float:
     """Learning rate of ``stage`` at ``step``: its schedule, risen to over ``stage.warmup`` steps."""
+    rise = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
+    if stage.schedule == "halvings":
+        return rise * stage.learning_rate / 2 ** sum(step >= halving for halving in stage.halvings)
     if stage.schedule == "restarts":
         start, period = segment(step, stage.restarts, stage.periods)
     else:
         start, period = 0, max(1, stage.steps)
     wave = (1 + math.cos(math.pi * (step - start) / period)) / 2
-    rise = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     return rise * (stage.minimum_rate + (stage.learning_rate - stage.minimum_rate) * wave)
 
 

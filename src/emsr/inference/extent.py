@@ -1,0 +1,157 @@
+"""Which shards are made at all: those that a pilot box and a mask of tissue touch. The others are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emsr.geometry import Box, ShardGrid, Triple, rectangles, runs, triple
+from emsr.plan import Plan
+
+KEYS = ("pilot", "mask")
+"""Settings that say which shards are made; they change no voxel of one that is."""
+TOLERANCE = 1e-3  # relative difference of voxel sizes that counts as rounding
+Json = Mapping[str, Any]
+Spans = tuple[tuple[int, int], tuple[int, int]]
+
+
+def without_extent(settings: Json) -> dict[str, Any]:
+    """Settings that voxels depend on, however much of a volume is made."""
+    return {key: value for key, value in settings.items() if key not in KEYS}
+
+
+# -- the pilot --------------------------------------------------------------------------------------------------------
+
+
+def pilot_box(pilot: Sequence[Sequence[int]], lr_shape: Triple) -> Box:
+    """A pilot [[z0, z1], [y0, y1], [x0, x1]] in voxels of lr; ValueError where it is empty or reaches beyond lr."""
+    stated = [list(pair) for pair in pilot]
+    if any(low >= high for low, high in stated):
+        raise ValueError(f"pilot {stated} holds no voxel: write [[z0, z1], [y0, y1], [x0, x1]] with z0 < z1")
+    box = Box(triple([low for low, _ in stated]), triple([high for _, high in stated]))
+    if not Box((0, 0, 0), lr_shape).contains(box):
+        raise ValueError(f"pilot {stated} reaches beyond lr of shape {list(lr_shape)}: count in voxels of lr")
+    return box
+
+
+# -- the mask ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An array in space: its shape, its voxel size in nm and the centre of its first voxel, all z, y, x."""
+
+    shape: Triple
+    voxel_size_nm: Sequence[float]
+    translation_nm: Sequence[float]
+
+    @property
+    def corner_nm(self) -> list[float]:
+        """The outer corner of the first voxel."""
+        return [centre - size / 2 for centre, size in zip(self.translation_nm, self.voxel_size_nm, strict=True)]
+
+
+@dataclass(frozen=True)
+class MaskGrid:
+    """A mask of `shape` whose voxels are `factor` sr voxels large; the sr volume begins `offset` sr voxels inside."""
+
+    shape: Triple
+    factor: Triple
+    offset: Triple
+
+    def box(self, box: Box) -> Box:
+        """The voxels of the mask that a box of sr voxels touches; past the end of the mask stands its last voxel."""
+        start, stop = box.shifted(self.offset).start, box.shifted(self.offset).stop
+        low = [min(first // f, n - 1) for first, f, n in zip(start, self.factor, self.shape, strict=True)]
+        high = [min(-(-last // f), n) for last, f, n in zip(stop, self.factor, self.shape, strict=True)]
+        return Box(triple(low), triple(high))
+
+
+def mask_grid(where: str, mask: Placed, sr: Placed) -> MaskGrid:
+    """How a mask lies over the sr volume; `where` names it in errors.
+
+    Raises ValueError unless its voxels are a whole number of times larger than those of sr, along each axis for itself,
+    and it covers the volume but for less than one of its voxels at the far ends.
+    """
+    ratios = [large / small for large, small in zip(mask.voxel_size_nm, sr.voxel_size_nm, strict=True)]
+    factor = triple([max(1, round(ratio)) for ratio in ratios])
+    if any(abs(ratio - times) > TOLERANCE * times for ratio, times in zip(ratios, factor, strict=True)):
+        raise ValueError(
+            f"{where} has voxels of {list(mask.voxel_size_nm)} nm, no whole multiple of {list(sr.voxel_size_nm)} nm: "
+            "make it on the grid of lr or hr, or one a whole number of times coarser"
+        )
+    both = zip(sr.corner_nm, mask.corner_nm, sr.voxel_size_nm, strict=True)
+    offset = triple([round((inner - outer) / size) for inner, outer, size in both])
+    for axis in range(3):
+        if offset[axis] < 0 or offset[axis] + sr.shape[axis] >= (mask.shape[axis] + 1) * factor[axis]:
+            lies = [[round(one.corner_nm[axis], 3), _end(one, axis)] for one in (mask, sr)]
+            raise ValueError(
+                f"{where} reaches from {lies[0][0]} to {lies[0][1]} nm along {'zyx'[axis]}, the volume from "
+                f"{lies[1][0]} to {lies[1][1]} nm: give a mask of the whole volume"
+            )
+    return MaskGrid(mask.shape, factor, offset)
+
+
+def _end(one: Placed, axis: int) -> float:
+    return round(one.corner_nm[axis] + one.shape[axis] * one.voxel_size_nm[axis], 3)
+
+
+# -- what is skipped --------------------------------------------------------------------------------------------------
+
+
+def stated(plan: Plan, pilot: Box | None, has_tissue: Callable[[Box], bool] | None) -> dict[str, Any]:
+    """What `allocate` says of the shards that are skipped: "skipped", by reason, runs of their numbers in raster order;
+    "within", the box of shard numbers that holds all others.
+
+    `pilot` is in lr voxels, `has_tissue` is asked about boxes of sr voxels. ValueError where no shard is left.
+    """
+    grid, wanted = plan.grid, pilot and pilot.scaled(plan.scale)
+    skipped: dict[str, list[int]] = {key: [] for key in KEYS}
+    made: list[Triple] = []
+    for number, index in enumerate(grid.indices):
+        box = grid.box(index)
+        if wanted and not box.intersect(wanted).size:
+            skipped["pilot"].append(number)
+        elif has_tissue and not has_tissue(box):
+            skipped["mask"].append(number)
+        else:
+            made.append(index)
+    if not made:
+        where = "in the pilot" if wanted else "anywhere"
+        raise ValueError(f"the mask has no tissue {where}, so nothing would be made: correct mask or pilot")
+    low, high = ([edge(index[axis] for index in made) for axis in range(3)] for edge in (min, max))
+    return {
+        "skipped": {key: runs(numbers) for key, numbers in skipped.items()},
+        "within": [low, [last + 1 for last in high]],
+    }
+
+
+def reasons(allocated: Json, grid: ShardGrid) -> dict[Triple, str]:
+    """Why each shard is skipped that is, "pilot" or "mask", from what `allocate` stated."""
+    return {
+        grid.index(number): reason
+        for reason, spans in (allocated.get("skipped") or {}).items()
+        for first, last in spans
+        for number in range(first, last)
+    }
+
+
+def made_areas(card: Json, z: int) -> list[Spans]:
+    """The parts (y, x) of section z of an sr volume whose voxels were made, as rectangles of whole shards."""
+    shape, skipped = triple(card["shape"]), card.get("skipped")
+    if not skipped:
+        return [((0, shape[1]), (0, shape[2]))]
+    grid = ShardGrid(shape, triple(skipped["shard"]))
+    _, rows, columns = grid.counts
+    first = grid.number((z // grid.shard[0], 0, 0))
+    made = [True] * (rows * columns)
+    for low, high in skipped["runs"]:
+        for number in range(max(low - first, 0), min(high - first, rows * columns)):
+            made[number] = False
+    table = [made[row * columns : (row + 1) * columns] for row in range(rows)]
+    _, deep, wide = grid.shard
+    return [
+        ((top * deep, min(bottom * deep, shape[1])), (left * wide, min(right * wide, shape[2])))
+        for (top, bottom), (left, right) in rectangles(table)
+    ]

@@ -1,0 +1,39 @@
+"""Where a source lies: a path on disk, or an address such as precomputed://gs://bucket/folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SCHEMES = ("file", "gs", "s3", "https", "http")
+PREFIX = "precomputed://"
+
+
+def is_address(place: str) -> bool:
+    """Whether this is an address and no path."""
+    return "://" in place
+
+
+def local(place: str) -> Path | None:
+    """The path of a place on disk; None for one that is reached over the network."""
+    if not is_address(place):
+        return Path(place)
+    scheme, _, rest = place.removeprefix(PREFIX).partition("://")
+    return Path(rest) if scheme == "file" else None
+
+
+def check_address(place: str) -> None:
+    """ValueError, in one line and without what may be secret, for an address that emsr does not read."""
+    shown = ascii(place.partition("?")[0].partition("#")[0].rpartition("@")[2])
+    if place.startswith("graphene://"):
+        raise ValueError(f"address {shown}: graphene is unverified, so it is refused: export it as precomputed")
+    if not place.startswith(PREFIX):
+        raise ValueError(f"address {shown} is of no format that is read over the network: write {PREFIX}...")
+    scheme, _, rest = place.removeprefix(PREFIX).partition("://")
+    if scheme not in SCHEMES:
+        raise ValueError(f"address {shown}: scheme {scheme!a} is unknown: use {', '.join(SCHEMES)}")
+    if not rest.strip("/") or not place.isprintable() or " " in place:
+        raise ValueError(f"address {shown} names no folder, or has blanks: write {PREFIX}{scheme}://...")
+    if scheme != "file" and any(mark in rest for mark in "?#@"):
+        raise ValueError(
+            f"address {shown} holds a query or a login: leave them out, credentials belong into ~/.cloudvolume/secrets"
+        )

@@ -1,0 +1,87 @@
+"""How degrade makes a coarse shard of fine voxels, and what noise it shows."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emsr import degradation, noise
+from emsr.geometry import Box, ShardGrid, triple
+from emsr.steps.sampled import patches
+from emsr.stores.card import read_card
+from emsr.stores.shards import chunk_shape, keep_or_write, read_box
+
+if TYPE_CHECKING:
+    import tensorstore as ts
+
+PATCHES, SIDE = 16, 512  # what noise is estimated from
+
+log = logging.getLogger(__name__)
+
+
+def with_noise(stated: dict[str, Any]) -> dict[str, Any]:
+    """`stated` degradation with dose, read and seed of its noise, if any; an estimate says what it was made from.
+
+    Raises ValueError, in one line, where the image does not show enough to estimate it.
+    """
+    asked = stated.get("noise")
+    if asked is None:
+        return stated
+    if asked.get("estimate") is None:
+        return {**stated, "noise": {key: asked[key] for key in ("dose", "read", "seed")}}
+    image = Path(asked["estimate"])
+    try:
+        found = noise.estimate(patches(image, SIDE, PATCHES))
+    except ValueError as error:
+        raise ValueError(f"noise of {image}: {error}") from None
+    log.info("noise of %s: dose %s electrons per pixel at white, read %.2f grey levels", image, found.dose, found.read)
+    dose = None if found.dose is None else float(f"{found.dose:.4g}")
+    origin = {"image": image.name, "sha256": read_card(image)["sha256"]}
+    return {
+        **stated,
+        "noise": {"dose": dose, "read": round(found.read, 2), "seed": asked["seed"], "estimated_from": origin},
+    }
+
+
+def degrade_shard(fine: ts.TensorStore, coarse: ts.TensorStore, how: dict[str, Any], box: Box) -> None:
+    """One shard of the coarse image, chunk by chunk, each from its fine voxels and those that the kernel reaches."""
+    voxels = np.empty(box.shape, coarse.dtype.numpy_dtype)
+    parts = ShardGrid(box.shape, chunk_shape(coarse))
+    for part in map(parts.box, parts.indices):
+        voxels[part.slices] = _degrade_box(fine, coarse, how, part.shifted(box.start))
+    keep_or_write(coarse, box, voxels)
+
+
+def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, how: dict[str, Any], box: Box) -> np.ndarray:
+    """Coarse voxels of `box`, from fine ones of the box grown by as many whole coarse voxels as the kernel reaches.
+
+    Noise is drawn for whole squares, so with noise it is the box of the squares that it touches which is grown.
+    """
+    scale, kernel, stated = how["scale"], how["kernel"], how.get("noise")
+    whole, unit = Box((0, 0, 0), triple(list(coarse.shape))), noise.TILE if stated else 1
+    squares = _grown(box, 0, unit).intersect(whole)
+    read = _grown(squares, -(-degradation.reach(scale, kernel) // scale), 1).intersect(whole)
+    sections = [degradation.expected(section, scale, kernel) for section in read_box(fine, read.scaled(scale))]
+    made = np.stack(sections)[:, *_inside(squares, read)]
+    if stated:
+        strength, corner = noise.Noise(stated["dose"], stated["read"]), squares.start
+        for number, section in enumerate(made):
+            made[number] = noise.add(section, strength, stated["seed"], corner[0] + number, corner[1:])
+    return degradation.restore(made[:, *_inside(box, squares)], coarse.dtype.numpy_dtype)
+
+
+def _grown(box: Box, halo: int, unit: int) -> Box:
+    """`box` with `halo` voxels more on every side along y and x, out to multiples of `unit` there, not below 0."""
+    (z, y, x), (end, bottom, right) = box.start, box.stop
+    top, left = (max(0, (side - halo) // unit * unit) for side in (y, x))
+    down, across = (-(-(side + halo) // unit) * unit for side in (bottom, right))
+    return Box((z, top, left), (end, down, across))
+
+
+def _inside(box: Box, outer: Box) -> tuple[slice, slice]:
+    """Where `box` lies along y and x in the voxels of `outer`."""
+    _, y, x = box.shifted((-outer.start[0], -outer.start[1], -outer.start[2])).slices
+    return y, x
