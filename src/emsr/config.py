@@ -253,6 +253,7 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "hr": Source,
         "lr": Source,
         "labels": Source,
+        "mask": Source,
     },
 }
 

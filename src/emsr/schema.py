@@ -74,6 +74,8 @@ class Volume(Part):
     hr: Source | None = None
     lr: Source | None = None
     labels: Source | None = None
+    mask: Source | None = None
+    pilot: tuple[Range, Range, Range] | None = None
     region: tuple[Range, Range, Range] | None = None
     intensity: Intensity | None = None
     degradation: Degradation | None = None
@@ -110,6 +112,22 @@ class Volume(Part):
                 raise ValueError(
                     f"segmentations.{name}: {part.image} needs weights, which say at what scale; name some"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _made_in_part(self) -> Volume:
+        for key in ("pilot", "mask"):
+            if getattr(self, key) is None:
+                continue
+            if self.weights is None:
+                raise ValueError(f"{key} says what is super-resolved, which takes weights; name some, or leave it out")
+            for name, part in (self.segmentations or {}).items():
+                if part.image == "sr":
+                    raise ValueError(f"segmentations.{name}: sr must be whole to be segmented; leave out {key} or this")
+        if self.pilot and any(low >= high for low, high in self.pilot):
+            raise ValueError(f"pilot {[*map(list, self.pilot)]} holds no voxel; write [[z0, z1], [y0, y1], [x0, x1]]")
+        if self.mask and self.mask.intensity:
+            raise ValueError("mask.intensity: a mask has no grey levels; leave it out")
         return self
 
     def mapping(self, image: str) -> Intensity | None:

@@ -58,7 +58,7 @@ class Settings:
     def source(self, volume: str, image: str) -> list[str]:
         """The files whose time stamps say that an image's source, or what its grey levels are mapped by, changed."""
         part = self.config.volumes[volume]
-        if part.tissue:
+        if part.tissue and image != "mask":
             return [self.path(volume, "tissue.h5")]
         images = [image, "lr"] if image == "hr" and part.shares_intensity else [image]
         return list(dict.fromkeys(file for each in images for file in self._watched(part, each)))
@@ -114,6 +114,10 @@ class Settings:
         """The marks that a proof already stands on, however many jobs there are now; None if there is no such proof."""
         return proved(Path(self.path(volume, "sr", "proof.json")), json.loads(self.stitch(volume)))
 
+    def mask(self, volume: str) -> list[str]:
+        """The card of the mask, if there is one."""
+        return [self.image(volume, "mask")] if self.config.volumes[volume].mask else []
+
     def truth(self, volume: str) -> list[str]:
         """The card of hr, if there is one."""
         return [self.image(volume, "hr")] if self.config.volumes[volume].has_hr else []
@@ -166,10 +170,15 @@ class Settings:
         part = self.config.volumes[volume]
         source = self._source(part, image).model_dump(mode="json", exclude={"intensity"})
         source["fingerprint"] = _fingerprint(source["path"])
-        values = {"image": image, "source": source, "region": part.region, **self._layout()}
+        values = {
+            "image": image,
+            "source": source,
+            "region": part.region if image != "mask" else None,
+            **self._layout(),
+        }
         if image == "labels" and part.hr:
             values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset", "mip", "pattern"})
-        if image != "labels" and (mapping := part.mapping(image)):
+        if image in ("hr", "lr") and (mapping := part.mapping(image)):
             values["intensity"] = self._mapping(volume, image, mapping)
         return text("ingest", values)
 
@@ -206,6 +215,9 @@ class Settings:
         if isinstance(weights, str):
             values["model_sha256"] = own_model(self.config.trainings[weights])
         values["superresolve_result"] = result_number("superresolve")
+        part = self.config.volumes[volume]
+        values |= {"pilot": part.pilot} if part.pilot else {}
+        values |= {"mask": self.mask(volume)[0]} if part.mask else {}
         return text("allocate", values)
 
     def superresolve(self, volume: str) -> str:
@@ -279,7 +291,7 @@ class Settings:
         return {"hr": self.image(volume, "hr"), "segmentation": self.segmentation_scores(volume)}
 
     def _source(self, part: Volume, image: str) -> Source:
-        if part.tissue:
+        if part.tissue and image != "mask":
             dataset = {"hr": "volumes/raw", "labels": "volumes/labels/neuron_ids"}[image]
             volume = next(name for name, other in self.config.volumes.items() if other is part)
             return Source.model_construct(path=self.path(volume, "tissue.h5"), dataset=dataset, voxel_size_nm=None)

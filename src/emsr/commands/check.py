@@ -51,6 +51,7 @@ def stop_unless_fit(config: Config) -> None:
 
 def check_config(config: Config) -> None:
     """Raise ValueError or OSError, in one line, for the first source, range, weights or recipe that does not fit."""
+    from emsr.commands.check_extent import check_extent
     from emsr.commands.check_training import check_training
 
     shapes = {name: _check_volume(name, volume, config.scales(name)) for name, volume in config.volumes.items()}
@@ -60,6 +61,7 @@ def check_config(config: Config) -> None:
             if not start < stop <= depth:
                 raise ValueError(f"{what} [{start}, {stop}] does not lie in volume {name} of {depth} sections")
     for name, volume in config.volumes.items():
+        check_extent(f"volumes.{name}", volume, config, shapes[name])
         if isinstance(volume.weights, WeightsFile):
             _check_weights(name, volume.weights, config.superresolve)
         for segmentation, part in (volume.segmentations or {}).items():
