@@ -15,6 +15,7 @@ from emsr.schema_parts import (
     Intensity,
     Layout,
     Name,
+    Nanometres,
     Natural,
     Part,
     Range,
@@ -58,6 +59,13 @@ class Degradation(Part):
     noise: Noise | None = None
 
 
+class Registration(Part):
+    """How hr, imaged apart from lr, is brought onto it, and by how much it may miss it."""
+
+    limit_nm: Nanometres
+    kernel: Literal["bicubic", "area"]
+
+
 class Superresolve(Layout):
     """How volumes are super-resolved; every value changes the voxels or their layout on disk."""
 
@@ -79,6 +87,7 @@ class Volume(Part):
     region: tuple[Range, Range, Range] | None = None
     intensity: Intensity | None = None
     degradation: Degradation | None = None
+    registration: Registration | None = None
     accept_mismatch: Annotated[bool, Field(strict=True)] | None = None
     weights: Name | WeightsFile | None = None
     test: tuple[Range, ...] | None = None
@@ -112,6 +121,17 @@ class Volume(Part):
                 raise ValueError(
                     f"segmentations.{name}: {part.image} needs weights, which say at what scale; name some"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _registered(self) -> Volume:
+        if self.registration and not (self.hr and self.lr):
+            raise ValueError("registration brings hr onto lr, so it needs the sources of both; leave it out")
+        if self.registration and self.labels and self.segmentations:
+            raise ValueError(
+                "labels lie on hr as it was imaged and registered images on the grid of lr, so segmentations cannot be "
+                "scored; leave out labels, segmentations or registration"
+            )
         return self
 
     @model_validator(mode="after")

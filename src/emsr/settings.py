@@ -51,6 +51,10 @@ class Settings:
         """The name of a volume's coarse image at ``scale``: its own, or the one made from hr."""
         return "lr" if self.config.volumes[volume].lr else f"lr_x{scale}"
 
+    def hr_image(self, volume: str) -> str:
+        """The name of the fine image on the grid of lr: hr itself, or what was registered to lr."""
+        return "hr_registered" if self.config.volumes[volume].registration else "hr"
+
     def stage(self, training: str, stage: str) -> str:
         """The card of a trained stage, which may belong to another training."""
         return self.path("trainings", self.config.owner(training, stage), f"{stage}.json")
@@ -119,8 +123,8 @@ class Settings:
         return [self.image(volume, "mask")] if self.config.volumes[volume].mask else []
 
     def truth(self, volume: str) -> list[str]:
-        """The card of hr, if there is one."""
-        return [self.image(volume, "hr")] if self.config.volumes[volume].has_hr else []
+        """The card of hr on the grid of lr, if there is one."""
+        return [self.image(volume, self.hr_image(volume))] if self.config.volumes[volume].has_hr else []
 
     @property
     def superresolved(self) -> list[str]:
@@ -196,6 +200,14 @@ class Settings:
     def enlarge(self, scale: str) -> str:
         """The factor and the layout."""
         return text("enlarge", {"scale": int(scale), **self._layout()})
+
+    def register(self, volume: str) -> str:
+        """How hr is brought onto the grid of lr, and which grid that is."""
+        registration = self.config.volumes[volume].registration
+        scales = list(self.config.scales(volume))
+        if registration is None or not scales:
+            raise ValueError(f"volume {volume} states no registration, or neither weights nor a training use it")
+        return text("register", {"scale": scales[0], "registration": registration.model_dump(), **self._layout()})
 
     def train(self, training: str, stage: str) -> str:
         """Everything that the weights of one stage depend on, and where it lies."""
@@ -318,7 +330,7 @@ class Settings:
         read = reads(training, stage)
         if "labelled" in read:
             return {"image": self.image(data.volume, data.image or "hr"), "labels": self.image(data.volume, "labels")}
-        names = {"hr": "hr", "lr": self.lr_image(data.volume, training.scale)}
+        names = {"hr": self.hr_image(data.volume), "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
 
 

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ABSENT = {  # why a section stays empty
+    "missing": "nothing was ever stored for it",
+    "damaged": "hr or lr is damaged there, so it was not registered",
+    "unregistered": "hr does not agree with lr; see the table of registration",
+}
+
 
 def layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
     """How an array lies on disk; `image` has the keys shape, dtype, voxel_size_nm, translation_nm of a card."""
@@ -53,7 +59,7 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
     findings = find([statistics for _, statistics in seen if statistics is not None], missing) if judged else {}
     if "damaged" in card:
         findings = {int(z): findings.get(int(z), Finding(state, "as in hr")) for z, state in card["damaged"].items()}
-    listed = findings | dict.fromkeys(missing, Finding("missing", "nothing was ever stored for it"))
+    listed = findings | {int(z): Finding(why, ABSENT.get(why, why)) for z, why in card["missing"].items()}
     for z, finding in listed.items():
         log.warning("%s: section %s is %s: %s", out.stem, z, finding.state, finding.reason)
     write_text(out.with_suffix(".sections.tsv"), table(listed))
