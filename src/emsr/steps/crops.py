@@ -13,7 +13,7 @@ from emsr.plan import Plan
 from emsr.report.blocks import decibels
 from emsr.report.evidence import CrossView, SectionView
 from emsr.steps.tiles import Area, Images, Span, bicubic, read
-from emsr.stores.card import array_path
+from emsr.stores.card import array_path, covered
 from emsr.stores.zarr import open_array
 
 SIDE = 512  # sr voxels
@@ -29,7 +29,8 @@ def open_images(paths: Json, cards: Mapping[str, Json | None]) -> Images:
         for name, card in cards.items()
         if card is not None
     }
-    return Images(arrays["lr"], arrays["sr"], arrays.get("hr"), int(paths["scale"]), "bicubic")
+    shown = covered(cards.get("hr"))
+    return Images(arrays["lr"], arrays["sr"], arrays.get("hr"), int(paths["scale"]), "bicubic", shown)
 
 
 def around(centre: int, length: int, scale: int, side: int = SIDE) -> Span:
@@ -68,9 +69,12 @@ def _worth(row: Json, truth: bool) -> float | None:
 
 
 def section_views(images: Images, scores: Json, sr: Json) -> list[SectionView]:
-    """The chosen sections, each around the middle of the plane."""
+    """The chosen sections, each around the middle of what hr shows."""
     rows = {row["z"]: row for row in scores.get("per_section") or ()}
-    y, x = (around(length // 2, length, images.scale) for length in sr["shape"][1:])
+    y, x = (
+        around((low + high) // 2, length, images.scale)
+        for (low, high), length in zip(images.covered, sr["shape"][1:], strict=True)
+    )
     voxel = float(sr["voxel_size_nm"][1]), float(sr["voxel_size_nm"][2])
     return [
         SectionView(

@@ -60,7 +60,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
         "reason": reason,
         "consistency": _consistency_means(lr),
         "per_section": [_row(z, truth.get(z), lr[z]) for z in sections],
-        "settings": _stated(settings, cards, (sections, excluded), images.kernel),
+        "settings": _stated(settings, cards, (sections, excluded), images),
         **dict.fromkeys(FROM_SEGMENTS),
     }
     if settings.get("segmentation"):
@@ -73,7 +73,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
 def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """Image cards by name, and their arrays; ValueError if they are not of one volume."""
     from emsr.steps.tiles import Images
-    from emsr.stores.card import array_path, read_card
+    from emsr.stores.card import array_path, covered, read_card
     from emsr.stores.zarr import open_array
 
     paths = {name: Path(settings[name]) for name in ("lr", "hr", "sr") if settings.get(name)}
@@ -86,7 +86,7 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
         _check_hr(paths["hr"], cards["hr"]["shape"], expected, scale)
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}
     kernel = str((cards["lr"].get("degradation") or {}).get("kernel", "bicubic"))
-    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel)
+    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel, covered(cards.get("hr")))
 
 
 def _check_hr(path: Path, shape: Sequence[int], expected: Sequence[int], scale: int) -> None:
@@ -162,13 +162,13 @@ def _stated(
     settings: Mapping[str, Any],
     cards: Mapping[str, Mapping[str, Any]],
     chosen: tuple[Sequence[int], Excluded],
-    kernel: str,
+    images: Any,
 ) -> dict[str, Any]:
     """What the figures are: which sections of which images, by what definition."""
     from emsr.metrics.image import STATED
 
     sections, excluded = chosen
-    region = [length * settings["scale"] for length in cards["lr"]["shape"][1:]]
+    region = [high - low for low, high in images.covered]
     known = bool(cards["lr"].get("degradation"))
     return {
         "scale": settings["scale"],
@@ -179,7 +179,11 @@ def _stated(
         "metrics": STATED,
         "mean": "psnr and ssim are means over sections, psnr_pooled that of the mean squared error over all pixels",
         "bicubic": "lr enlarged by Keys' cubic, a = -0.5, rounded to uint8",
-        "consistency": {"kernel": kernel, "known": known, "what": "PSNR of the image made coarser again against lr"},
+        "consistency": {
+            "kernel": images.kernel,
+            "known": known,
+            "what": "PSNR of the image made coarser again against lr",
+        },
         "sha256": {name: card["sha256"] for name, card in cards.items()},
     }
 

@@ -23,18 +23,27 @@ Area = tuple[Span, Span]  # y, x
 
 @dataclass(frozen=True)
 class Images:
-    """The arrays (z, y, x) of a volume, open for reading; ``kernel`` is the imaging model between hr and lr."""
+    """The arrays (z, y, x) of a volume, open for reading; ``kernel`` is the imaging model between hr and lr.
+
+    ``shown`` is the part (sr voxels) of sections that hr shows, whole lr pixels; None is all that lr shows.
+    """
 
     lr: Any
     sr: Any
     hr: Any | None
     scale: int
     kernel: str
+    shown: Area | None = None
 
     @property
     def plane(self) -> tuple[int, int]:
         """Size (y, x) of an lr section."""
         return int(self.lr.shape[1]), int(self.lr.shape[2])
+
+    @property
+    def covered(self) -> Area:
+        """The part (sr voxels) of sections that lr and hr show."""
+        return self.shown or _scaled(((0, self.plane[0]), (0, self.plane[1])), self.scale)
 
 
 def read(array: Any, z: int, area: Area) -> np.ndarray:
@@ -43,9 +52,9 @@ def read(array: Any, z: int, area: Area) -> np.ndarray:
     return np.asarray(array[z, y0:y1, x0:x1].read().result())
 
 
-def grown(span: Span, by: int, length: int) -> Span:
-    """``span`` with ``by`` more on both sides, within [0, length)."""
-    return max(span[0] - by, 0), min(span[1] + by, length)
+def grown(span: Span, by: int, length: int, first: int = 0) -> Span:
+    """``span`` with ``by`` more on both sides, within [first, length)."""
+    return max(span[0] - by, first), min(span[1] + by, length)
 
 
 def inside(span: Span, outer: Span) -> slice:
@@ -80,10 +89,11 @@ def _scaled(area: Area, scale: int) -> Area:
 def against_truth(images: Images, z: int) -> dict[str, Tally]:
     """Tallies of section ``z`` of bicubic and sr against hr, over the scale * lr voxels that all of them have."""
     total = {"bicubic": Tally(), "sr": Tally()}
-    limits = [length * images.scale for length in images.plane]
-    for lr_area in tiles(images.plane, max(1, TILE // images.scale)):
-        area = _scaled(lr_area, images.scale)
-        y, x = (grown(span, BORDER, limit) for span, limit in zip(area, limits, strict=True))
+    s, whole = images.scale, images.covered
+    (top, bottom), (left, right) = whole
+    for (y0, y1), (x0, x1) in tiles(((bottom - top) // s, (right - left) // s), max(1, TILE // s)):
+        area = (top + y0 * s, top + y1 * s), (left + x0 * s, left + x1 * s)
+        y, x = (grown(span, BORDER, limit, first) for span, (first, limit) in zip(area, whole, strict=True))
         core = inside(area[0], y), inside(area[1], x)
         truth = read(images.hr, z, (y, x))
         total["bicubic"] += tally_tile(truth, bicubic(images, z, (y, x)), core)
