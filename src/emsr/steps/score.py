@@ -44,7 +44,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
     from emsr.steps.tiles import against_truth, consistency
 
     cards, images = _open(settings)
-    excluded = _excluded(cards)
+    excluded = _excluded(cards) | _not_made(images)
     sections, reason = _sections(settings, cards, excluded)
     truth, lr = {}, {}
     with progress(len(sections), f"score {settings['volume']}", "sections") as bar:
@@ -72,7 +72,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
 
 def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """Image cards by name, and their arrays; ValueError if they are not of one volume."""
-    from emsr.steps.tiles import Images
+    from emsr.steps.tiles import Images, made_of
     from emsr.stores.card import array_path, covered, read_card
     from emsr.stores.zarr import open_array
 
@@ -86,7 +86,14 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
         _check_hr(paths["hr"], cards["hr"]["shape"], expected, scale)
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}
     kernel = str((cards["lr"].get("degradation") or {}).get("kernel", "bicubic"))
-    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel, covered(cards.get("hr")))
+    shown, made = covered(cards.get("hr")), made_of(cards["sr"])
+    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel, shown, made)
+
+
+def _not_made(images: Any) -> Excluded:
+    """Sections of which nothing that is scored was made."""
+    depth = int(images.lr.shape[0]) if images.made else 0
+    return {z: "skipped in sr" for z in range(depth) if not images.parts(z, images.covered)}
 
 
 def _check_hr(path: Path, shape: Sequence[int], expected: Sequence[int], scale: int) -> None:

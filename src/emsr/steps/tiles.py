@@ -6,13 +6,15 @@ those of the whole section.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from emsr.degradation import degrade, reach, upsample
+from emsr.inference.extent import made_areas
 from emsr.metrics.image import BORDER, Tally, squared_error, tally_tile
 
 TILE = 1024  # sr voxels, about the side of a tile
@@ -25,7 +27,8 @@ Area = tuple[Span, Span]  # y, x
 class Images:
     """The arrays (z, y, x) of a volume, open for reading; ``kernel`` is the imaging model between hr and lr.
 
-    ``shown`` is the part (sr voxels) of sections that hr shows, whole lr pixels; None is all that lr shows.
+    ``shown`` is the part (sr voxels) of sections that hr shows, whole lr pixels; None is all that lr shows. ``made``
+    gives the parts (sr voxels) of a section that were super-resolved, whole lr pixels; None is all.
     """
 
     lr: Any
@@ -34,6 +37,7 @@ class Images:
     scale: int
     kernel: str
     shown: Area | None = None
+    made: Callable[[int], Sequence[Area]] | None = None
 
     @property
     def plane(self) -> tuple[int, int]:
@@ -43,7 +47,27 @@ class Images:
     @property
     def covered(self) -> Area:
         """The part (sr voxels) of sections that lr and hr show."""
-        return self.shown or _scaled(((0, self.plane[0]), (0, self.plane[1])), self.scale)
+        return self.shown or self.whole
+
+    @property
+    def whole(self) -> Area:
+        """All (sr voxels) of a section that lr shows."""
+        return _scaled(((0, self.plane[0]), (0, self.plane[1])), self.scale)
+
+    def parts(self, z: int, area: Area) -> list[Area]:
+        """What was made of an area (sr voxels) of section ``z``: disjoint areas."""
+        found = [_shared(area, part) for part in (self.made(z) if self.made else [area])]
+        return [part for part in found if all(low < high for low, high in part)]
+
+
+def _shared(one: Area, other: Area) -> Area:
+    (y, x) = ((max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(one, other, strict=True))
+    return y, x
+
+
+def made_of(sr: Mapping[str, Any]) -> Callable[[int], Sequence[Area]] | None:
+    """What gives the parts of a section that were made, by the card of sr; None where nothing was skipped."""
+    return partial(made_areas, sr) if sr.get("skipped") else None
 
 
 def read(array: Any, z: int, area: Area) -> np.ndarray:
@@ -89,8 +113,16 @@ def _scaled(area: Area, scale: int) -> Area:
 def against_truth(images: Images, z: int) -> dict[str, Tally]:
     """Tallies of section ``z`` of bicubic and sr against hr, over the scale * lr voxels that all of them have."""
     total = {"bicubic": Tally(), "sr": Tally()}
-    s, whole = images.scale, images.covered
-    (top, bottom), (left, right) = whole
+    for part in images.parts(z, images.covered):
+        for name, tally in _part_against_truth(images, z, part).items():
+            total[name] += tally
+    return total
+
+
+def _part_against_truth(images: Images, z: int, whole: Area) -> dict[str, Tally]:
+    """The same of one part, as if it were a section of its own."""
+    total = {"bicubic": Tally(), "sr": Tally()}
+    s, ((top, bottom), (left, right)) = images.scale, whole
     for (y0, y1), (x0, x1) in tiles(((bottom - top) // s, (right - left) // s), max(1, TILE // s)):
         area = (top + y0 * s, top + y1 * s), (left + x0 * s, left + x1 * s)
         y, x = (grown(span, BORDER, limit, first) for span, (first, limit) in zip(area, whole, strict=True))
@@ -106,7 +138,7 @@ def consistency(images: Images, z: int) -> dict[str, Tally]:
     total = {"bicubic": Tally(), "sr": Tally()}
     s = images.scale
     halo = -(-reach(s, images.kernel) // s)  # lr pixels
-    for area in tiles(images.plane, max(1, TILE // s)):
+    for area in _areas_inside(images, z, halo):
         y, x = (grown(span, halo, length) for span, length in zip(area, images.plane, strict=True))
         core = inside(area[0], y), inside(area[1], x)
         seen, fine = read(images.lr, z, area), _scaled((y, x), s)
@@ -114,3 +146,15 @@ def consistency(images: Images, z: int) -> dict[str, Tally]:
             coarse = degrade(image, s, images.kernel)[core]
             total[name] += Tally(squared_error(seen, coarse), seen.size)
     return total
+
+
+def _areas_inside(images: Images, z: int, halo: int) -> Iterator[Area]:
+    """Tiles (lr pixels) of what was made of section ``z``, but for ``halo`` at the borders of its parts."""
+    for part in images.parts(z, images.whole):
+        (top, bottom), (left, right) = (
+            (low // s + (halo if low else 0), high // s - (halo if high < end else 0))
+            for s, (low, high), (_, end) in zip((images.scale,) * 2, part, images.whole, strict=True)
+        )
+        if top < bottom and left < right:
+            for (y0, y1), (x0, x1) in tiles((bottom - top, right - left), max(1, TILE // images.scale)):
+                yield (top + y0, top + y1), (left + x0, left + x1)
