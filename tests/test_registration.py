@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from emsr.settings import Settings
 from emsr.slices import result_number
 from emsr.steps.data import ingest
 from emsr.steps.registration import register
+from emsr.steps.score import score
 from emsr.steps.series import identity, series
 from emsr.stores.card import read_card
 from emsr.stores.zarr import open_array
+from project import Project
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -198,6 +201,30 @@ def test_training_sees_the_part_that_hr_covers(chain: tuple[Path, list[Warp]]) -
     lr = voxels(folder, "lr.zarr")[:, top // SCALE : bottom // SCALE, left // SCALE : right // SCALE]
     assert np.array_equal(np.asarray(found.lr[:]), lr)
     assert identity(read)[0]["images"]["hr"]["covered"] == [[top, bottom], [left, right]]
+
+
+def test_scores_keep_to_the_part_that_hr_covers(chain: tuple[Path, list[Warp]]) -> None:
+    folder, _ = chain
+    shutil.copy(folder / "hr_registered.json", folder / "sr.json")
+    paths = {"lr": folder / "lr.json", "hr": folder / "hr_registered.json", "sr": folder / "sr.json"}
+    settings = {"volume": "v", "scale": SCALE, "test": [[4, 6]], **{name: str(path) for name, path in paths.items()}}
+    score(settings, folder / "scores.json")
+    found = json.loads((folder / "scores.json").read_text())
+    y, x = (slice(*span) for span in read_card(folder / "hr_registered.json")["covered"])
+    error = degradation.upsample(voxels(folder, "lr.zarr"), SCALE)[4:6, y, x].astype(float) - voxels(folder)[4:6, y, x]
+    assert found["settings"]["region_yx"] == list(error.shape[1:])
+    assert found["image"]["bicubic"]["psnr_pooled"] == pytest.approx(10 * np.log10(255**2 / (error**2).mean()))
+
+
+@pytest.mark.workflow
+def test_the_workflow_registers_what_it_ingested(values: dict[str, Any], tmp_path: Path) -> None:
+    hr, lr = (np.stack(part) for part in zip(*(images(z, (0.5, -0.3, 0.4, 1)) for z in range(7)), strict=True))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["hr"], file["lr"] = hr, lr
+    values["volumes"]["v"]["hr"]["voxel_size_nm"] = [40, 8, 8]
+    project = Project(tmp_path, values)
+    assert project.run("results/v/hr_registered.json").rules == {"ingest": 2, "register": 1}
+    assert project.json("v", "hr_registered.json")["missing"] == {}
 
 
 def test_a_section_is_fitted_again_from_where_its_neighbours_lie(
