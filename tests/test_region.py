@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emsr.degradation import degrade, upsample
-from emsr.durable import read_json
+from emsr.durable import read_json, write_json
 from emsr.geometry import Box, ShardGrid, rectangles
 from emsr.inference.extent import made_areas
 from emsr.inference.valid import stand_ins
@@ -251,3 +251,18 @@ def test_crops_show_what_was_made(tmp_path: Path) -> None:
     assert _middle(images, 0, card) == ((944, 1456), (944, 1456)), "512 voxels around 1200"
     plan = Plan((8, 400, 400), 4, 16, 4, (8, 800, 800), ((0,),) * 8, within=Box((0, 1, 1), (1, 2, 2)))
     assert _centre(plan) == [4, 1200, 1200]
+
+
+def test_damaged_parts_are_local(tmp_path: Path) -> None:
+    """Neighbours stay what they are; valid marks the part in its section and in those that are made from it."""
+    made = project(tmp_path, "gpemsr")
+    made.allocate()
+    table = read_json(made.allocation)["sections"]
+    write_json(made.lr, {**read_json(made.lr), "damaged_parts": {"3": [[[4, 9], [5, 20]]]}})
+    card = made.all()
+    assert read_json(made.allocation)["sections"] == table
+    valid = open_array(tmp_path / card["valid"]["array"]).read().result()
+    expected = np.full(SHAPE, 2)
+    expected[[0, 6]] = 1
+    expected[2:5, 4:9, 5:20] = 1
+    assert np.array_equal(valid, expected)

@@ -58,6 +58,8 @@ def _absent(volume: VolumeEvidence) -> list[Point]:
         points.append(("warn", f"Not made, so the result is empty there and in no score: {left}."))
     if volume.missing:
         points.append(("warn", f"Without data, so the result is empty there: {numbered(list(volume.missing))}."))
+    if parts := sorted(map(int, volume.lr.get("damaged_parts") or {})):
+        points.append(("warn", f"Black or saturated in part, so not to be trusted there: {numbered(parts)} of lr."))
     if volume.damaged:
         words = f"Damaged, so made from own data alone and in no score: {numbered(list(volume.damaged))}."
         points.append(("warn", words))

@@ -73,7 +73,7 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         "missing": dict.fromkeys(map(str, missing), "missing"),
     }
     if settings["image"] == "mask":
-        card["damaged"] = {}  # empty sections are what a mask is for
+        card |= {"damaged": {}, "damaged_parts": {}}  # empty sections are what a mask is for
     finish(out, laid, card | place | ({"intensity": mapped} if mapped else {}), workers)
 
 
