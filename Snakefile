@@ -20,7 +20,7 @@ shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PA
 wildcard_constraints:
     volume=wildcard(settings.config.volumes),
     training=wildcard(settings.config.trainings),
-    image="hr|lr|labels",
+    image="hr|lr|labels|mask",
     scale="[0-9]+",
     stage="[a-z]+",
     segmentation=wildcard(

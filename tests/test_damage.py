@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from emsr.damage import SectionAccumulator, find, statistics, table
+from emsr.damage import Part, SectionAccumulator, find, find_parts, parts_table, statistics, table
 
 
 def grown(depth: int, side: int = 160, seed: int = 0, persistence: float = 0.8) -> np.ndarray:
@@ -146,7 +146,34 @@ def vnc(shared: Path) -> np.ndarray:
 
 def test_real_serial_sections_are_not_damaged(shared):
     volume = vnc(shared)
-    assert find(statistics(volume)) == {}
+    seen = statistics(volume)
+    assert (find(seen), find_parts(seen, volume.shape[1:])) == ({}, {})
     assert find(statistics(volume[:, 300:556, 300:556])) == {}, "a small crop of them"
     volume[7] = volume[2][::-1, ::-1]
     assert list(find(statistics(volume))) == [7], "but a section of another place is"
+
+
+SIDE = 160  # blocks of 3 voxels
+PARTS = [
+    ({4: (slice(60, 90), slice(30, 75), 0)}, {4: [Part("black", (60, 90), (30, 75))]}, "a charged spot"),
+    ({4: (slice(60, 90), slice(30, 75), 255)}, {4: [Part("saturated", (60, 90), (30, 75))]}, "overexposed"),
+    ({4: (slice(60, 90), slice(130, 160), 1)}, {4: [Part("black", (60, 90), (132, 160))]}, "at an edge, whole blocks"),
+    ({4: (slice(60, 69), slice(30, 75), 0)}, {}, "thinner than four blocks"),
+    (dict.fromkeys(range(8), (slice(0, 160), slice(0, 40), 0)), {}, "padding, in most sections"),
+    ({4: (slice(0, 160), slice(0, 160), 0)}, {}, "the whole section, which is listed as such"),
+    ({}, {}, "nothing"),
+]
+
+
+@pytest.mark.parametrize(("spoilt", "expected", "why"), PARTS, ids=[why for *_, why in PARTS])
+def test_damaged_parts_of_sections(spoilt, expected, why):
+    volume = np.clip(grown(8, SIDE), 20, 230)
+    for z, (rows, columns, grey) in spoilt.items():
+        volume[z, rows, columns] = grey
+    seen = statistics(volume)
+    assert find_parts(seen, (SIDE, SIDE), find(seen)) == expected
+
+
+def test_the_table_of_parts():
+    parts = {4: [Part("black", (60, 90), (30, 75))]}
+    assert parts_table(parts) == "z\ty0\ty1\tx0\tx1\tstate\n4\t60\t90\t30\t75\tblack\n"

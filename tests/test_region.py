@@ -11,12 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emsr.durable import read_json
+from emsr.degradation import degrade, upsample
+from emsr.durable import read_json, write_json
 from emsr.geometry import Box, ShardGrid, rectangles
 from emsr.inference.extent import made_areas
 from emsr.inference.valid import stand_ins
+from emsr.metrics.image import psnr, ssim
 from emsr.plan import Plan, neighbour_table, shards_of_job
+from emsr.steps.crops import _centre, _middle
+from emsr.steps.score import report, score
+from emsr.steps.tiles import Images, made_of
 from emsr.stores.zarr import open_array
+from report_project import Finished, soft_tissue
 from sr_project import SrProject, tissue_like, write_weights
 
 SHAPE = (7, 20, 28)  # lr; sr 7 x 80 x 112 in shards of 4 x 64 x 64: 2 x 2 x 2 of them
@@ -196,3 +202,67 @@ def test_valid_marks_what_was_made_from_whole_data(tmp_path: Path) -> None:
     document = read_json(tmp_path / "valid.zarr" / "zarr.json")["attributes"]["ome"]["multiscales"][0]
     transforms = document["datasets"][0]["coordinateTransformations"]
     assert [one[one["type"]] for one in transforms] == [[40.0, 32.0, 32.0], [0.0, 0.0, 0.0]], "lr's place"
+
+
+# -- scores and report ------------------------------------------------------------------------------------------------
+
+
+def test_what_was_skipped_is_in_no_score(tmp_path: Path) -> None:
+    """Figures are those of what was made, cut out and scored alone, whatever stands beside it."""
+    skipped = {"shard": [6, 32, 32], "runs": [[1, 3], [4, 12]], "shards": 10, "voxels": 1, "reasons": {"pilot": 10}}
+    finished = Finished(tmp_path, soft_tissue((8, 64, 96)), cards={"sr": {"skipped": skipped}})
+    finished.write()
+    out = finished.folder / "scores.json"
+    score(finished.score_settings(), out)
+    found = read_json(out)
+    assert found["settings"]["left_out"] == {"6": "skipped in sr", "7": "skipped in sr"}
+    parts = [(slice(0, 64), slice(0, 32))]
+    for row in found["per_section"]:
+        z = row["z"]
+        for name, image in (("sr", finished.sr[z]), ("bicubic", upsample(finished.lr, 4)[z])):  # type: ignore[index]
+            tallies = [(finished.hr[z][part], image[part]) for part in parts]
+            assert row[name]["psnr"] == pytest.approx(np.mean([psnr(*pair) for pair in tallies]), abs=1e-9)
+            assert row[name]["ssim"] == pytest.approx(np.mean([ssim(*pair) for pair in tallies]), abs=1e-9)
+        error = (degrade(finished.sr[z], 4).astype(float) - finished.lr[z])[:, :6]  # type: ignore[index]
+        assert row["consistency"]["sr"] == pytest.approx(
+            20 * np.log10(255) - 10 * np.log10((error**2).mean()), abs=1e-9
+        )
+    assert [row["z"] for row in found["per_section"]] == [4, 5]
+
+
+def test_the_report_says_what_was_not_made(tmp_path: Path) -> None:
+    skipped = {"shard": [8, 32, 32], "runs": [[1, 6]], "shards": 5, "voxels": 40960, "reasons": {"mask": 2, "pilot": 3}}
+    valid = {"array": "valid.zarr", "sections": {"0": "end", "3": "neighbour", "4": "neighbour", "7": "end"}}
+    cards = {"sr": {"skipped": skipped, "valid": valid}}
+    finished = Finished(tmp_path, soft_tissue((8, 64, 96)), cards=cards).write()
+    score(finished.score_settings(), finished.folder / "scores.json")
+    finished.write_run()
+    report(finished.report_settings(), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    words = "83.3% of the voxels, in 5 shards (2 without tissue in the mask, 3 outside the pilot)"
+    assert f"so the result is empty there and in no score: {words}" in page
+    assert "sections 3–4 (another section in place of a damaged or missing neighbour); sections 0, 7 (the end" in page
+
+
+def test_crops_show_what_was_made(tmp_path: Path) -> None:
+    card = {"shape": [8, 1600, 1600], "skipped": {"shard": [8, 800, 800], "runs": [[0, 3]]}}
+    lr = np.zeros((8, 400, 400), np.uint8)
+    images = Images(lr, None, None, 4, "bicubic", None, made_of(card))
+    assert _middle(images, 0, card) == ((944, 1456), (944, 1456)), "512 voxels around 1200"
+    plan = Plan((8, 400, 400), 4, 16, 4, (8, 800, 800), ((0,),) * 8, within=Box((0, 1, 1), (1, 2, 2)))
+    assert _centre(plan) == [4, 1200, 1200]
+
+
+def test_damaged_parts_are_local(tmp_path: Path) -> None:
+    """Neighbours stay what they are; valid marks the part in its section and in those that are made from it."""
+    made = project(tmp_path, "gpemsr")
+    made.allocate()
+    table = read_json(made.allocation)["sections"]
+    write_json(made.lr, {**read_json(made.lr), "damaged_parts": {"3": [[[4, 9], [5, 20]]]}})
+    card = made.all()
+    assert read_json(made.allocation)["sections"] == table
+    valid = open_array(tmp_path / card["valid"]["array"]).read().result()
+    expected = np.full(SHAPE, 2)
+    expected[[0, 6]] = 1
+    expected[2:5, 4:9, 5:20] = 1
+    assert np.array_equal(valid, expected)

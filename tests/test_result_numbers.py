@@ -27,7 +27,8 @@ from emsr.slices import RESULTS, result_number
 RECIPES = "recipes"
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUT = {"shard": [4, 64, 64], "chunk": [4, 32, 32]}
-ELSEWHERE = {  # tests/test_superresolve.py, tests/test_segment_numbers.py
+ELSEWHERE = {  # tests/test_superresolve.py, tests/test_segment_numbers.py, tests/test_registration.py
+    "register",
     *("superresolve", "allocate-affinities", "affinities", "prove-affinities", "allocate-fragments", "fragments"),
     *("prove-fragments", "agglomerate", "choose-threshold", "segment", "score-segments"),
 }

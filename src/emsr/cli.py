@@ -21,6 +21,7 @@ VERBS = {
     "ingest": "emsr.steps.data",
     "degrade": "emsr.steps.data",
     "enlarge": "emsr.steps.data",
+    "register": "emsr.steps.registration",
     "train": "emsr.steps.train",
     "allocate": "emsr.steps.superresolve",
     "superresolve": "emsr.steps.superresolve",

@@ -10,7 +10,20 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from emsr import plugins
 from emsr.mistakes import one_line
-from emsr.schema import Data, Degradation, Lpips, Model, Noise, Report, Score, Superresolve, Tissue, Training, Volume
+from emsr.schema import (
+    Data,
+    Degradation,
+    Lpips,
+    Model,
+    Noise,
+    Registration,
+    Report,
+    Score,
+    Superresolve,
+    Tissue,
+    Training,
+    Volume,
+)
 from emsr.schema_parts import Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
 
@@ -69,6 +82,9 @@ class Config(Part):
             elif volume.weights is not None:
                 self._check_shard(name, volume.weights.scale)
             self._check_noise(f"volumes.{name}.degradation.noise", volume)
+            if volume.registration and len(scales := self.scales(name)) > 1:
+                users = ", ".join(f"{scale} by {user}" for scale, user in scales.items())
+                raise ValueError(f"volumes.{name}: hr is registered at one scale, but used at {users}; drop one")
             for segmentation, part in (volume.segmentations or {}).items():
                 self._check_segmentation(f"volumes.{name}.segmentations.{segmentation}", name, part)
             self._check_one_validation(name)
@@ -282,11 +298,13 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "data": Data,
         "tissue": Tissue,
         "degradation": Degradation,
+        "registration": Registration,
         "noise": Noise,
         "intensity": Intensity,
         "hr": Source,
         "lr": Source,
         "labels": Source,
+        "mask": Source,
     },
 }
 

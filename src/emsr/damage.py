@@ -11,11 +11,11 @@ sections of another place at most 0.3, noise at most 0.15.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_opening, find_objects, gaussian_filter, label
 
 BLOCKS = 64  # block means along the longer side of a section
 FINE, COARSE = 1.0, 6.0  # sigma in blocks: what is smoothed away, and the background that is subtracted
@@ -24,18 +24,22 @@ FILLED = 0.95  # part of a section at one end of the range that makes it black o
 FAR_BELOW = 0.5  # part of the volume's own correlation under which a section is unlike its neighbours
 DEVIATIONS = 6.0  # and so many robust standard deviations below it
 LEAST_DEVIATION = 0.02
+LEAST_BLOCKS = 4  # along y and x, of a damaged part of a section: a sixteenth of its longer side
 CHANCE = 3.0  # standard deviations of a correlation by chance; the volume's own must exceed them to say anything
 
 
 @dataclass(frozen=True)
 class SectionStatistics:
-    """What is kept of a section: parts of its voxels that are black and saturated, extremes, band-pass image."""
+    """What is kept of a section: parts of its voxels that are black and saturated, extremes, band-pass image, and for
+    each block (y, x) -1 where its mean is black, 1 where it is saturated, else 0.
+    """
 
     black: float
     saturated: float
     lowest: int
     highest: int
     pattern: np.ndarray
+    ends: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class SectionAccumulator:
     def __init__(self, depth: int, shape: tuple[int, int], top: int = 255) -> None:
         """`depth` sections at once; `top` is the largest grey level there is."""
         self.shape, self.top = shape, top
-        self.block = max(1, -(-max(shape) // BLOCKS))
+        self.block = _block(shape)
         blocks = [-(-side // self.block) for side in shape]
         self.sums = np.zeros((depth, *blocks))
         self.black, self.saturated = np.zeros(depth, np.int64), np.zeros(depth, np.int64)
@@ -81,6 +85,7 @@ class SectionAccumulator:
                 int(self.lowest[z]),
                 int(self.highest[z]),
                 _pattern(means[z]),
+                (means[z] >= self.top - NEAR_LIMIT).astype(np.int8) - (means[z] <= NEAR_LIMIT),
             )
             for z in range(len(means))
         ]
@@ -105,6 +110,59 @@ def table(findings: dict[int, Finding]) -> str:
     """Tab-separated lines z, state, reason, in order of z, under a header."""
     rows = [f"{z}\t{finding.state}\t{finding.reason}" for z, finding in sorted(findings.items())]
     return "\n".join(["z\tstate\treason", *rows]) + "\n"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A damaged part of a section: its state in one word, and its box as half-open ranges of voxels (y, x)."""
+
+    state: str
+    y: tuple[int, int]
+    x: tuple[int, int]
+
+
+def find_parts(
+    sections: Sequence[SectionStatistics], shape: tuple[int, int], bad: Collection[int] = ()
+) -> dict[int, list[Part]]:
+    """Black and saturated parts of sections of `shape` (y, x) that are not damaged as a whole, by z.
+
+    `bad` are sections that are damaged or missing. A part is at least `LEAST_BLOCKS` blocks long along y and x, and its
+    box is one of whole blocks; what is at that end of the range in half of the sections is the volume's own, as padding
+    is.
+    """
+    present = [z for z in range(len(sections)) if z not in bad]
+    found: dict[int, list[Part]] = {}
+    for state, end in (("black", -1), ("saturated", 1)):
+        at_end = {z: sections[z].ends == end for z in present}
+        own = 2 * sum(part.astype(np.int64) for part in at_end.values()) >= max(len(present), 1)
+        for z, part in at_end.items():
+            found.setdefault(z, []).extend(Part(state, *box) for box in _boxes(part & ~own, shape))
+    return {z: parts for z, parts in sorted(found.items()) if parts}
+
+
+def _boxes(blocks: np.ndarray, shape: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Voxels (y, x) of the boxes around connected blocks that are wide enough."""
+    block = _block(shape)
+    wide = binary_opening(blocks, np.ones((LEAST_BLOCKS, LEAST_BLOCKS)))
+    found = []
+    for rows, columns in find_objects(label(wide)[0]):
+        y, x = (
+            (along.start * block, min(along.stop * block, side))
+            for along, side in zip((rows, columns), shape, strict=True)
+        )
+        found.append((y, x))
+    return found
+
+
+def parts_table(parts: Mapping[int, Sequence[Part]]) -> str:
+    """Tab-separated lines z, y0, y1, x0, x1, state under a header."""
+    rows = [f"{z}\t{p.y[0]}\t{p.y[1]}\t{p.x[0]}\t{p.x[1]}\t{p.state}" for z, of in parts.items() for p in of]
+    return "\n".join(["z\ty0\ty1\tx0\tx1\tstate", *rows]) + "\n"
+
+
+def _block(shape: tuple[int, int]) -> int:
+    """Side of a block of a section of `shape` (y, x)."""
+    return max(1, -(-max(shape) // BLOCKS))
 
 
 def _sizes(side: int, block: int) -> np.ndarray:

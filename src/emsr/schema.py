@@ -15,6 +15,7 @@ from emsr.schema_parts import (
     Intensity,
     Layout,
     Name,
+    Nanometres,
     Natural,
     Part,
     Range,
@@ -58,6 +59,13 @@ class Degradation(Part):
     noise: Noise | None = None
 
 
+class Registration(Part):
+    """How hr, imaged apart from lr, is brought onto it, and by how much it may miss it."""
+
+    limit_nm: Nanometres
+    kernel: Literal["bicubic", "area"]
+
+
 class Superresolve(Layout):
     """How volumes are super-resolved; every value changes the voxels or their layout on disk."""
 
@@ -74,9 +82,12 @@ class Volume(Part):
     hr: Source | None = None
     lr: Source | None = None
     labels: Source | None = None
+    mask: Source | None = None
+    pilot: tuple[Range, Range, Range] | None = None
     region: tuple[Range, Range, Range] | None = None
     intensity: Intensity | None = None
     degradation: Degradation | None = None
+    registration: Registration | None = None
     accept_mismatch: Annotated[bool, Field(strict=True)] | None = None
     weights: Name | WeightsFile | None = None
     test: tuple[Range, ...] | None = None
@@ -110,6 +121,33 @@ class Volume(Part):
                 raise ValueError(
                     f"segmentations.{name}: {part.image} needs weights, which say at what scale; name some"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _registered(self) -> Volume:
+        if self.registration and not (self.hr and self.lr):
+            raise ValueError("registration brings hr onto lr, so it needs the sources of both; leave it out")
+        if self.registration and self.labels and self.segmentations:
+            raise ValueError(
+                "labels lie on hr as it was imaged and registered images on the grid of lr, so segmentations cannot be "
+                "scored; leave out labels, segmentations or registration"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _made_in_part(self) -> Volume:
+        for key in ("pilot", "mask"):
+            if getattr(self, key) is None:
+                continue
+            if self.weights is None:
+                raise ValueError(f"{key} says what is super-resolved, which takes weights; name some, or leave it out")
+            for name, part in (self.segmentations or {}).items():
+                if part.image == "sr":
+                    raise ValueError(f"segmentations.{name}: sr must be whole to be segmented; leave out {key} or this")
+        if self.pilot and any(low >= high for low, high in self.pilot):
+            raise ValueError(f"pilot {[*map(list, self.pilot)]} holds no voxel; write [[z0, z1], [y0, y1], [x0, x1]]")
+        if self.mask and self.mask.intensity:
+            raise ValueError("mask.intensity: a mask has no grey levels; leave it out")
         return self
 
     def mapping(self, image: str) -> Intensity | None:

@@ -51,6 +51,10 @@ class Settings:
         """The name of a volume's coarse image at ``scale``: its own, or the one made from hr."""
         return "lr" if self.config.volumes[volume].lr else f"lr_x{scale}"
 
+    def hr_image(self, volume: str) -> str:
+        """The name of the fine image on the grid of lr: hr itself, or what was registered to lr."""
+        return "hr_registered" if self.config.volumes[volume].registration else "hr"
+
     def stage(self, training: str, stage: str) -> str:
         """The card of a trained stage, which may belong to another training."""
         return self.path("trainings", self.config.owner(training, stage), f"{stage}.json")
@@ -58,7 +62,7 @@ class Settings:
     def source(self, volume: str, image: str) -> list[str]:
         """The files whose time stamps say that an image's source, or what its grey levels are mapped by, changed."""
         part = self.config.volumes[volume]
-        if part.tissue:
+        if part.tissue and image != "mask":
             return [self.path(volume, "tissue.h5")]
         images = [image, "lr"] if image == "hr" and part.shares_intensity else [image]
         return list(dict.fromkeys(file for each in images for file in self._watched(part, each)))
@@ -114,9 +118,13 @@ class Settings:
         """The marks that a proof already stands on, however many jobs there are now; None if there is no such proof."""
         return proved(Path(self.path(volume, "sr", "proof.json")), json.loads(self.stitch(volume)))
 
+    def mask(self, volume: str) -> list[str]:
+        """The card of the mask, if there is one."""
+        return [self.image(volume, "mask")] if self.config.volumes[volume].mask else []
+
     def truth(self, volume: str) -> list[str]:
-        """The card of hr, if there is one."""
-        return [self.image(volume, "hr")] if self.config.volumes[volume].has_hr else []
+        """The card of hr on the grid of lr, if there is one."""
+        return [self.image(volume, self.hr_image(volume))] if self.config.volumes[volume].has_hr else []
 
     @property
     def superresolved(self) -> list[str]:
@@ -166,10 +174,15 @@ class Settings:
         part = self.config.volumes[volume]
         source = self._source(part, image).model_dump(mode="json", exclude={"intensity"})
         source["fingerprint"] = _fingerprint(source["path"])
-        values = {"image": image, "source": source, "region": part.region, **self._layout()}
+        values = {
+            "image": image,
+            "source": source,
+            "region": part.region if image != "mask" else None,
+            **self._layout(),
+        }
         if image == "labels" and part.hr:
             values["hr"] = part.hr.model_dump(mode="json", include={"path", "dataset", "mip", "pattern"})
-        if image != "labels" and (mapping := part.mapping(image)):
+        if image in ("hr", "lr") and (mapping := part.mapping(image)):
             values["intensity"] = self._mapping(volume, image, mapping)
         return text("ingest", values)
 
@@ -187,6 +200,14 @@ class Settings:
     def enlarge(self, scale: str) -> str:
         """The factor and the layout."""
         return text("enlarge", {"scale": int(scale), **self._layout()})
+
+    def register(self, volume: str) -> str:
+        """How hr is brought onto the grid of lr, and which grid that is."""
+        registration = self.config.volumes[volume].registration
+        scales = list(self.config.scales(volume))
+        if registration is None or not scales:
+            raise ValueError(f"volume {volume} states no registration, or neither weights nor a training use it")
+        return text("register", {"scale": scales[0], "registration": registration.model_dump(), **self._layout()})
 
     def train(self, training: str, stage: str) -> str:
         """Everything that the weights of one stage depend on, and where it lies."""
@@ -206,6 +227,9 @@ class Settings:
         if isinstance(weights, str):
             values["model_sha256"] = own_model(self.config.trainings[weights])
         values["superresolve_result"] = result_number("superresolve")
+        part = self.config.volumes[volume]
+        values |= {"pilot": part.pilot} if part.pilot else {}
+        values |= {"mask": self.mask(volume)[0]} if part.mask else {}
         return text("allocate", values)
 
     def superresolve(self, volume: str) -> str:
@@ -280,7 +304,7 @@ class Settings:
         return {"hr": self.image(volume, "hr"), "segmentation": self.segmentation_scores(volume)}
 
     def _source(self, part: Volume, image: str) -> Source:
-        if part.tissue:
+        if part.tissue and image != "mask":
             dataset = {"hr": "volumes/raw", "labels": "volumes/labels/neuron_ids"}[image]
             volume = next(name for name, other in self.config.volumes.items() if other is part)
             return Source.model_construct(path=self.path(volume, "tissue.h5"), dataset=dataset, voxel_size_nm=None)
@@ -307,7 +331,7 @@ class Settings:
         read = reads(training, stage)
         if "labelled" in read:
             return {"image": self.image(data.volume, data.image or "hr"), "labels": self.image(data.volume, "labels")}
-        names = {"hr": "hr", "lr": self.lr_image(data.volume, training.scale)}
+        names = {"hr": self.hr_image(data.volume), "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
 
 

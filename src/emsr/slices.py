@@ -14,6 +14,7 @@ RESULTS = {
     "ingest": ("steps/data.py", "INGEST_RESULT"),
     "degrade": ("steps/data.py", "DEGRADE_RESULT"),
     "enlarge": ("steps/data.py", "ENLARGE_RESULT"),
+    "register": ("steps/registration.py", "REGISTER_RESULT"),
     "train": ("steps/train.py", "TRAIN_RESULT"),
     "allocate": ("steps/superresolve.py", "ALLOCATE_RESULT"),
     "superresolve": ("steps/superresolve.py", "SUPERRESOLVE_RESULT"),

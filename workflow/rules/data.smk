@@ -1,4 +1,4 @@
-# Sources to canonical volumes, hr to lr.
+# Sources to canonical volumes, hr to lr, hr on lr.
 
 
 rule grow:
@@ -63,6 +63,28 @@ rule degrade:
         settings=lambda wildcards: settings.degrade(wildcards.volume, wildcards.scale),
     shell:
         "emsr degrade {params.settings:q} {input.hr:q} {output:q} --workers {threads} --log {log:q}"
+
+
+rule register:
+    input:
+        lr=f"{R}/{{volume}}/lr.json",
+        hr=f"{R}/{{volume}}/hr.json",
+    output:
+        f"{R}/{{volume}}/hr_registered.json",
+    log:
+        f"{R}/logs/register/{{volume}}.log",
+    benchmark:
+        f"{R}/benchmarks/register/{{volume}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: settings.config.workers
+    resources:
+        mem_mb=lambda wildcards, threads: 2000 + 1500 * threads,
+        runtime=720,
+    params:
+        settings=lambda wildcards: settings.register(wildcards.volume),
+    shell:
+        "emsr register {params.settings:q} {input.lr:q} {input.hr:q} {output:q} --workers {threads} --log {log:q}"
 
 
 rule enlarge:

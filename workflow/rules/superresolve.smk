@@ -4,6 +4,7 @@
 rule allocate:
     input:
         lr=lambda wildcards: settings.lr(wildcards.volume),
+        mask=lambda wildcards: settings.mask(wildcards.volume),
         card=lambda wildcards: settings.card(wildcards.volume),
     output:
         f"{R}/{{volume}}/sr/allocate.json",

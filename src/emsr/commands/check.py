@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
 
+STRETCH = 0.1  # relative difference of scale and ratio of voxel sizes that registration takes
 ROUNDING = 0.01  # relative difference of voxel sizes of hr and lr that counts as rounding
 
 
@@ -52,6 +53,7 @@ def stop_unless_fit(config: Config) -> None:
 
 def check_config(config: Config) -> None:
     """Raise ValueError or OSError, in one line, for the first source, range, weights or recipe that does not fit."""
+    from emsr.commands.check_extent import check_extent
     from emsr.commands.check_training import check_training
 
     shapes = {name: _check_volume(name, volume, config.scales(name)) for name, volume in config.volumes.items()}
@@ -61,6 +63,7 @@ def check_config(config: Config) -> None:
             if not start < stop <= depth:
                 raise ValueError(f"{what} [{start}, {stop}] does not lie in volume {name} of {depth} sections")
     for name, volume in config.volumes.items():
+        check_extent(f"volumes.{name}", volume, config, shapes[name])
         if isinstance(volume.weights, WeightsFile):
             _check_weights(name, volume.weights, config.superresolve)
         for segmentation, part in (volume.segmentations or {}).items():
@@ -95,7 +98,9 @@ def _check_volume(name: str, volume: Volume, scales: Mapping[int, str]) -> tuple
         check_same_shape(with_labels, with_hr)
         _check_same_voxels(f"volumes.{name}", admitted["hr"], admitted["labels"])
     if volume.hr and volume.lr:
-        _check_pair(f"volumes.{name}", admitted["hr"], admitted["lr"], scales)
+        check = _check_registered if volume.registration else _check_pair
+        _check_depth(f"volumes.{name}", admitted["hr"], admitted["lr"])
+        check(f"volumes.{name}", admitted["hr"], admitted["lr"], scales)
     shape = volume.tissue.shape if volume.tissue else admitted["hr" if volume.hr else "lr"].box.shape
     for scale, user in scales.items():
         if volume.has_hr and min(shape[1:]) < scale:
@@ -114,13 +119,48 @@ def _check_same_voxels(where: str, hr: Admitted, labels: Admitted) -> None:
         )
 
 
-def _check_pair(where: str, hr: Admitted, lr: Admitted, scales: Mapping[int, str]) -> None:
-    """hr and lr are images of the same place: as many sections, and sides and voxels a scale apart."""
-    (depth, *fine), (lr_depth, *coarse) = hr.box.shape, lr.box.shape
+def _check_depth(where: str, hr: Admitted, lr: Admitted) -> None:
+    """hr and lr have as many sections."""
+    depth, lr_depth = hr.box.shape[0], lr.box.shape[0]
     if depth != lr_depth:
         raise ValueError(
             f"{where}: hr has {depth} sections, lr {lr_depth}; cut one so that both show the same sections"
         )
+
+
+def _check_registered(where: str, hr: Admitted, lr: Admitted, scales: Mapping[int, str]) -> None:
+    """hr can be brought onto lr: square voxels about a scale apart, and sections that are large enough."""
+    from emsr.registration import LEAST_SIDE
+
+    for image, admitted in (("hr", hr), ("lr", lr)):
+        _, y, x = admitted.voxel_size_nm
+        if abs(y - x) > ROUNDING * x:
+            raise ValueError(
+                f"{where}: voxels of {image} are {y:g} x {x:g} nm in y and x; registration needs square ones"
+            )
+    if abs(hr.voxel_size_nm[0] - lr.voxel_size_nm[0]) > ROUNDING * lr.voxel_size_nm[0]:
+        raise ValueError(
+            f"{where}: sections of hr are {hr.voxel_size_nm[0]:g} nm thick, those of lr {lr.voxel_size_nm[0]:g}; "
+            "state images of the same sections"
+        )
+    for scale, user in scales.items():
+        ratio = lr.voxel_size_nm[2] / (scale * hr.voxel_size_nm[2])
+        if abs(ratio - 1) > STRETCH:
+            raise ValueError(
+                f"{where}: voxels of lr ({lr.voxel_size_nm[2]:g} nm) are not about {scale} of hr "
+                f"({hr.voxel_size_nm[2]:g} nm), the scale of {user}; correct voxel_size_nm or use another scale"
+            )
+        sides = [side // unit for image, unit in ((hr, scale), (lr, 1)) for side in image.box.shape[1:]]
+        if min(sides) < LEAST_SIDE:
+            raise ValueError(
+                f"{where}: hr {list(hr.box.shape)} or lr {list(lr.box.shape)} is too small to be registered at scale "
+                f"{scale} of {user}; {LEAST_SIDE} lr pixels along y and x are the least"
+            )
+
+
+def _check_pair(where: str, hr: Admitted, lr: Admitted, scales: Mapping[int, str]) -> None:
+    """hr and lr are images of the same place: sides and voxels are a scale apart."""
+    fine, coarse = hr.box.shape[1:], lr.box.shape[1:]
     for scale, user in scales.items():
         if any(not scale * side <= long < scale * side + scale for side, long in zip(coarse, fine, strict=True)):
             raise ValueError(

@@ -12,7 +12,7 @@ from emsr.inference.extent import without_extent
 from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
 
 Json = Mapping[str, Any]
-LR = ("shape", "dtype", "sha256", "damaged", "missing", "source", "intensity")  # kept of lr's card
+LR = ("shape", "dtype", "sha256", "damaged", "missing", "source", "intensity", "damaged_parts")  # kept of lr's card
 SAYS_WHAT_IT_COMPUTES = (
     "sha256",
     "model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,8 +147,11 @@ def made_areas(card: Json, z: int) -> list[Spans]:
     _, rows, columns = grid.counts
     first = grid.number((z // grid.shard[0], 0, 0))
     made = [True] * (rows * columns)
-    for low, high in skipped["runs"]:
-        for number in range(max(low - first, 0), min(high - first, rows * columns)):
+    spans = skipped["runs"]
+    for low, high in spans[bisect_right(spans, first, key=lambda span: span[1]) :]:
+        if low >= first + len(made):
+            break
+        for number in range(max(low - first, 0), min(high - first, len(made))):
             made[number] = False
     table = [made[row * columns : (row + 1) * columns] for row in range(rows)]
     _, deep, wide = grid.shard

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from emsr.geometry import Box, Triple
 from emsr.plan import Plan, Table
@@ -60,3 +61,16 @@ def skipped_parts(plan: Plan, skipped: Collection[Triple], box: Box) -> list[Box
 def _coarse(stop: Triple, scale: int) -> Triple:
     """Shards are whole lr voxels, so nothing is rounded."""
     return (stop[0], stop[1] // scale, stop[2] // scale)
+
+
+def stand_in_parts(plan: Plan, damaged_parts: Mapping[str, Sequence[Any]], box: Box) -> list[Box]:
+    """The parts of a box of lr voxels that are made from damaged parts of a section: their own, or those of neighbours.
+
+    `damaged_parts` are boxes [[y0, y1], [x0, x1]] by section.
+    """
+    found = []
+    for z in range(box.start[0], box.stop[0]):
+        for named in set(plan.table[z] or ()):
+            for (top, bottom), (left, right) in damaged_parts.get(str(named), ()):
+                found.append(Box((z, top, left), (z + 1, bottom, right)).intersect(box))
+    return found

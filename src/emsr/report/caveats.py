@@ -13,6 +13,7 @@ from emsr.report.evidence import TrainingEvidence, VolumeEvidence
 from emsr.report.health import checks
 
 SEAM = 1.1  # steepness across borders over that beside them, from which a seam is said to show
+SKIPPED = {"pilot": "outside the pilot", "mask": "without tissue in the mask"}
 LOW = 3.0  # dB under the median of the volume's sections is "far under"
 Point = tuple[str, str]
 
@@ -41,10 +42,24 @@ def of_training(training: TrainingEvidence) -> list[Point]:
     return points
 
 
+def not_made(sr: Mapping[str, Any]) -> str:
+    """How much of a volume was skipped, in words; empty where nothing was."""
+    skipped = sr.get("skipped")
+    if not skipped:
+        return ""
+    reasons = [f"{count} {SKIPPED.get(reason, reason)}" for reason, count in skipped["reasons"].items()]
+    share = skipped["voxels"] / math.prod(sr["shape"])
+    return f"{share:.1%} of the voxels, in {skipped['shards']} shards ({', '.join(reasons)})"
+
+
 def _absent(volume: VolumeEvidence) -> list[Point]:
     points: list[Point] = []
+    if left := not_made(volume.sr):
+        points.append(("warn", f"Not made, so the result is empty there and in no score: {left}."))
     if volume.missing:
         points.append(("warn", f"Without data, so the result is empty there: {numbered(list(volume.missing))}."))
+    if parts := sorted(map(int, volume.lr.get("damaged_parts") or {})):
+        points.append(("warn", f"Black or saturated in part, so not to be trusted there: {numbered(parts)} of lr."))
     if volume.damaged:
         words = f"Damaged, so made from own data alone and in no score: {numbered(list(volume.damaged))}."
         points.append(("warn", words))

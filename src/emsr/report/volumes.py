@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emsr.report import caveats, segmentation, tables
-from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels
+from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels, numbered
 from emsr.report.charts import score_chart, use_chart
 from emsr.report.evidence import VolumeEvidence
 from emsr.report.pictures import section_picture
@@ -82,6 +82,7 @@ def _facts(volume: VolumeEvidence) -> list[Block]:
     rows = [
         ("low resolution", f"{tables.voxels(volume.lr['shape'])} voxels of {_nm(volume.lr['voxel_size_nm'])} (z y x)"),
         ("super-resolved", f"{tables.voxels(volume.sr['shape'])} voxels of {_nm(volume.sr['voxel_size_nm'])}"),
+        *_made_of(volume.sr),
         ("weights", volume.weights or "–"),
         ("computed with", _made_by(volume.sr)),
         ("low resolution comes from", _origin(volume)),
@@ -93,6 +94,26 @@ def _facts(volume: VolumeEvidence) -> list[Block]:
             svg(use_chart(volume)), "image/svg+xml", "Sections by use. Scores are those of the test sections only."
         )
     return [Table("", ("", ""), rows), use]
+
+
+STAND_INS = {
+    "missing": "without data",
+    "damaged": "damaged themselves",
+    "neighbour": "another section in place of a damaged or missing neighbour",
+    "end": "the end section in place of those past an end",
+    "mirrored": "mirrored, being smaller than a window",
+}
+
+
+def _made_of(sr: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was not made, and what was not made from whole data."""
+    rows = [("not made", left)] if (left := caveats.not_made(sr)) else []
+    sections = (sr.get("valid") or {}).get("sections") or {}
+    by_reason: dict[str, list[int]] = {}
+    for z, reason in sections.items():
+        by_reason.setdefault(reason, []).append(int(z))
+    words = [f"{numbered(sorted(by_reason[key]))} ({STAND_INS[key]})" for key in STAND_INS if key in by_reason]
+    return rows + [("not made from whole data", "; ".join(words))] if words else rows
 
 
 def _made_by(sr: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from emsr.inference.survey import job_borders, shard_borders
 from emsr.plan import Plan
 from emsr.report.blocks import decibels
 from emsr.report.evidence import CrossView, SectionView
-from emsr.steps.tiles import Area, Images, Span, bicubic, read
-from emsr.stores.card import array_path
+from emsr.steps.tiles import Area, Images, Span, bicubic, made_of, read
+from emsr.stores.card import array_path, covered
 from emsr.stores.zarr import open_array
 
 SIDE = 512  # sr voxels
@@ -29,7 +29,9 @@ def open_images(paths: Json, cards: Mapping[str, Json | None]) -> Images:
         for name, card in cards.items()
         if card is not None
     }
-    return Images(arrays["lr"], arrays["sr"], arrays.get("hr"), int(paths["scale"]), "bicubic")
+    shown = covered(cards.get("hr"))
+    made = made_of(cards["sr"] or {})
+    return Images(arrays["lr"], arrays["sr"], arrays.get("hr"), int(paths["scale"]), "bicubic", shown, made)
 
 
 def around(centre: int, length: int, scale: int, side: int = SIDE) -> Span:
@@ -68,22 +70,33 @@ def _worth(row: Json, truth: bool) -> float | None:
 
 
 def section_views(images: Images, scores: Json, sr: Json) -> list[SectionView]:
-    """The chosen sections, each around the middle of the plane."""
+    """The chosen sections, each around the middle of what was made of what hr shows."""
     rows = {row["z"]: row for row in scores.get("per_section") or ()}
-    y, x = (around(length // 2, length, images.scale) for length in sr["shape"][1:])
+    places = {z: _middle(images, z, sr) for z, _ in chosen(scores)}
     voxel = float(sr["voxel_size_nm"][1]), float(sr["voxel_size_nm"][2])
     return [
         SectionView(
             z,
             why,
-            section_crops(images, z, (y, x), bool(scores.get("image"))),
-            (y[0], x[0]),
+            section_crops(images, z, places[z], bool(scores.get("image"))),
+            (places[z][0][0], places[z][1][0]),
             voxel,
             images.scale,
             {name: rows[z][name] for name in ("bicubic", "sr") if name in rows[z]},
         )
         for z, why in chosen(scores)
     ]
+
+
+def _middle(images: Images, z: int, sr: Json) -> Area:
+    """Around the middle of the largest part of section ``z`` that was made."""
+    parts = images.parts(z, images.covered) or [images.covered]
+    largest = max(parts, key=lambda part: (part[0][1] - part[0][0]) * (part[1][1] - part[1][0]))
+    y, x = (
+        around((low + high) // 2, length, images.scale)
+        for (low, high), length in zip(largest, sr["shape"][1:], strict=True)
+    )
+    return y, x
 
 
 def section_crops(images: Images, z: int, area: Area, truth: bool) -> dict[str, np.ndarray]:
@@ -100,17 +113,21 @@ def section_crops(images: Images, z: int, area: Area, truth: bool) -> dict[str, 
 
 
 def cross_views(images: Images, sr: Json, plan: Plan, jobs: int, cards: Sequence[Json | None]) -> list[CrossView]:
-    """An xz and a yz plane, each around the border of jobs, else of shards, that is nearest to the middle."""
+    """An xz and a yz plane, each around the border of jobs, else of shards, that is nearest to the middle.
+
+    Where shards are skipped the middle is that of the box in which all lie that were made.
+    """
     absent = {int(z) for card in cards for z in ((card or {}).get("missing") or {})} | set(sr.get("invalid") or ())
     damaged = frozenset(int(z) for card in cards for z in ((card or {}).get("damaged") or {}))
     borders = [(job_borders(plan, axis, jobs), shard_borders(plan, axis)) for axis in range(3)]
-    middle = [_nearest(length // 2, found) for length, found in zip(sr["shape"], borders, strict=True)]
+    centre = _centre(plan)
+    middle = [_nearest(place, found) for place, found in zip(centre, borders, strict=True)]
     views = []
     for axis, name in ((2, "x"), (1, "y")):
         depth = _depth(sr, axis)
         z = around(middle[0], int(sr["shape"][0]), 1, depth)
         along = around(middle[axis], int(sr["shape"][axis]), images.scale)
-        fixed = int(sr["shape"][3 - axis]) // 2
+        fixed = centre[3 - axis]
         views.append(
             CrossView(
                 axis=name,
@@ -125,6 +142,14 @@ def cross_views(images: Images, sr: Json, plan: Plan, jobs: int, cards: Sequence
             )
         )
     return views
+
+
+def _centre(plan: Plan) -> list[int]:
+    """The middle (z, y, x) of the box of shards in which all lie that were made, in sr voxels."""
+    if plan.within is None:
+        return [length // 2 for length in plan.shape]
+    ends = zip(plan.within.start, plan.within.stop, plan.shard, plan.shape, strict=True)
+    return [(first * edge + min(last * edge, length)) // 2 for first, last, edge, length in ends]
 
 
 def _nearest(middle: int, found: tuple[Sequence[int], Sequence[int]]) -> int:

@@ -46,10 +46,10 @@ def grow(settings: dict[str, Any], out: Path) -> None:
 def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     """Copy a source into an OME-Zarr array beside the image card `out`, and judge its sections.
 
-    `settings`: image ("hr", "lr" or "labels"), source (path, dataset, voxel_size_nm, mip, pattern, link), region,
-    shard, chunk; hr, a source that labels must cover. Everything is checked before anything is written; shards that
-    hold the right voxels already are left alone. With `link` the card names the source's own array and no voxel is
-    copied; all are still read once, for their hashes and to judge the sections. With `intensity` (low and high, or
+    `settings`: image ("hr", "lr", "labels" or "mask"), source (path, dataset, voxel_size_nm, mip, pattern, link),
+    region, shard, chunk; hr, a source that labels must cover. Everything is checked before anything is written; shards
+    that hold the right voxels already are left alone. With `link` the card names the source's own array and no voxel
+    is copied; all are still read once, for their hashes and to judge the sections. With `intensity` (low and high, or
     percentiles, and `of` if they are another source's) grey levels are mapped to uint8; the card says by which limits.
     """
     out = Path(out)
@@ -72,6 +72,8 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         "hr_shape": None,
         "missing": dict.fromkeys(map(str, missing), "missing"),
     }
+    if settings["image"] == "mask":
+        card |= {"damaged": {}, "damaged_parts": {}}  # empty sections are what a mask is for
     finish(out, laid, card | place | ({"intensity": mapped} if mapped else {}), workers)
 
 
@@ -159,7 +161,7 @@ def _copy(
     boxes = shard_boxes(array)
     grey = table(source.dtype, mapped["low"], mapped["high"]) if mapped else None
     empty = each(partial(_copy_shard, source, region, array, grey), boxes, workers, f"ingest {settings['image']}")
-    return missing_sections(source, region, boxes, empty) if settings["image"] != "labels" else []
+    return missing_sections(source, region, boxes, empty) if settings["image"] in ("hr", "lr") else []
 
 
 def _copy_shard(source: Source, region: Box, array: ts.TensorStore, grey: np.ndarray | None, box: Box) -> list[bool]:

@@ -63,20 +63,28 @@ def write_valid(path: Path, allocated: Json, codes: Sequence[int], skipped: Coll
     first = (tz, *(t + v * (scale - 1) / 2 for t, v in zip(centre, sides, strict=True)))
     shard, chunk = triple(allocated["settings"]["shard"]), triple(allocated["settings"]["chunk"])
     recreate(path, Layout(made.lr_shape, "uint8", shard, chunk, size, (first[0], first[1], first[2])))
-    array = open_array(path, write=True)
-    each(partial(_write_shard, array, made, codes, skipped), shard_boxes(array), workers, "validity")
+    array, damaged_parts = open_array(path, write=True), allocated["lr"].get("damaged_parts") or {}
+    each(partial(_write_shard, array, made, codes, skipped, damaged_parts), shard_boxes(array), workers, "validity")
 
 
 def _write_shard(
-    array: ts.TensorStore, made: Plan, codes: Sequence[int], skipped: Collection[Triple], box: Box
+    array: ts.TensorStore,
+    made: Plan,
+    codes: Sequence[int],
+    skipped: Collection[Triple],
+    damaged_parts: Json,
+    box: Box,
 ) -> None:
     import numpy as np
 
-    from emsr.inference.valid import skipped_parts
+    from emsr.inference.valid import STAND_INS, skipped_parts, stand_in_parts
     from emsr.stores.shards import keep_or_write
 
     voxels = np.zeros(box.shape, np.uint8)
     voxels[:] = np.array(codes[box.start[0] : box.stop[0]], np.uint8)[:, None, None]
+    for part in stand_in_parts(made, damaged_parts, box):
+        inside = voxels[part.shifted(triple([-first for first in box.start])).slices]
+        np.minimum(inside, STAND_INS, out=inside)
     for part in skipped_parts(made, skipped, box):
         voxels[part.shifted(triple([-first for first in box.start])).slices] = 0
     keep_or_write(array, box, voxels)

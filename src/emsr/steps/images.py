@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ABSENT = {  # why a section stays empty
+    "missing": "nothing was ever stored for it",
+    "damaged": "hr or lr is damaged there, so it was not registered",
+    "unregistered": "hr does not agree with lr; see the table of registration",
+}
+
 
 def layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
     """How an array lies on disk; `image` has the keys shape, dtype, voxel_size_nm, translation_nm of a card."""
@@ -38,7 +44,7 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
 
     `card` names the array, without levels, where it is not the one beside the card.
     """
-    from emsr.damage import Finding, find, table
+    from emsr.damage import Finding, find, find_parts, parts_table, table
     from emsr.durable import write_text
     from emsr.stores.card import write_card
     from emsr.stores.pyramid import pyramid
@@ -50,13 +56,19 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
     judged = laid.dtype == "uint8"
     seen = [pair for slab in visit(path, partial(_examine, judged), workers, "examine sections") for pair in slab]
     missing = {int(z) for z in card["missing"]}
-    findings = find([statistics for _, statistics in seen if statistics is not None], missing) if judged else {}
+    statistics = [found for _, found in seen if found is not None]
+    findings = find(statistics, missing) if judged else {}
     if "damaged" in card:
         findings = {int(z): findings.get(int(z), Finding(state, "as in hr")) for z, state in card["damaged"].items()}
-    listed = findings | dict.fromkeys(missing, Finding("missing", "nothing was ever stored for it"))
+    listed = findings | {int(z): Finding(why, ABSENT.get(why, why)) for z, why in card["missing"].items()}
     for z, finding in listed.items():
         log.warning("%s: section %s is %s: %s", out.stem, z, finding.state, finding.reason)
     write_text(out.with_suffix(".sections.tsv"), table(listed))
+    parts = find_parts(statistics, laid.shape[1:], listed) if judged and "damaged_parts" not in card else {}
+    for z in parts:
+        log.warning("%s: section %s is damaged in part: see %s.damaged.tsv", out.stem, z, out.stem)
+    if judged:
+        write_text(out.with_suffix(".damaged.tsv"), parts_table(parts))
     whole = {
         "array": path.name,
         "shape": list(laid.shape),
@@ -65,7 +77,9 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
         "translation_nm": list(laid.translation_nm),
         "section_sha256": [sha256 for sha256, _ in seen],
     }
-    write_card(out, {**card, **whole, "damaged": {str(z): finding.state for z, finding in findings.items()}})
+    damaged = {str(z): finding.state for z, finding in findings.items()}
+    boxes = {str(z): [[list(part.y), list(part.x)] for part in of] for z, of in parts.items()}
+    write_card(out, {**card, **whole, "damaged": damaged} | ({"damaged_parts": boxes} if boxes else {}))
 
 
 def _examine(judged: bool, slab: Box, bands: Bands) -> list[tuple[str, SectionStatistics | None]]:

@@ -39,8 +39,8 @@ class Measured:
 
     @property
     def ms_ssim(self) -> float | None:
-        """None without any scale."""
-        return self.scales.score() if self.scales.sums else None
+        """None without any scale, and where no part that was made has a window at the coarsest one."""
+        return self.scales.score() if self.scales.sums and all(self.scales.pixels) else None
 
     def row(self) -> dict[str, float | None]:
         """The figures of the section; PSNR is null where there is no error at all."""
@@ -74,7 +74,7 @@ class Measures:
         """Fourier ring correlation of both with hr; empty where an image is constant, so that both have the same."""
         if self.rings is None:
             return {}
-        voxels = rivals(self.images, z, middle(self.images.fine_plane, FRC_SIDE))
+        voxels = rivals(self.images, z, middle(self.images.covered, FRC_SIDE))
         if any(one.min() == one.max() for one in voxels.values()):
             return {}
         return {
@@ -85,15 +85,15 @@ class Measures:
     def _distances(self, z: int) -> dict[str, float]:
         if self.lpips is None:
             return {}
-        voxels = rivals(self.images, z, middle(self.images.fine_plane, LPIPS_SIDE))
+        voxels = rivals(self.images, z, middle(self.images.covered, LPIPS_SIDE))
         maps = {name: features(self.lpips, one) for name, one in voxels.items()}
         return {name: perceptual.lpips_distance(maps["hr"], maps[name], self.lpips.weights) for name in RIVALS}
 
 
-def middle(plane: tuple[int, int], side: int) -> Area:
-    """The middle of a section of ``plane`` (y, x), at most ``side`` x ``side`` voxels."""
-    starts = [max(length - side, 0) // 2 for length in plane]
-    y, x = ((start, min(start + side, length)) for start, length in zip(starts, plane, strict=True))
+def middle(area: Area, side: int) -> Area:
+    """The middle of ``area``, at most ``side`` x ``side`` voxels."""
+    starts = [low + max(high - low - side, 0) // 2 for low, high in area]
+    y, x = ((start, min(start + side, high)) for start, (_, high) in zip(starts, area, strict=True))
     return y, x
 
 
@@ -125,10 +125,13 @@ def prepare(images: Images, voxel_nm: Sequence[float], weights: Mapping[str, Any
     elif min(plane) < least:
         reasons["lpips"] = f"{size} {least} x {least}, which {lpips.backbone.name} needs"
     rings = None
-    if min(plane) < LEAST_FRC:
+    if images.made is not None:
+        parts = "of the sections only parts were made, and their middles may be none of them"
+        reasons |= dict.fromkeys((*CRITERIA, "lpips"), parts)
+    elif min(plane) < LEAST_FRC:
         reasons |= dict.fromkeys(CRITERIA, f"{size} {LEAST_FRC} x {LEAST_FRC}")
     else:
-        (y0, y1), (x0, x1) = middle(plane, FRC_SIDE)
+        (y0, y1), (x0, x1) = middle(images.covered, FRC_SIDE)
         rings = spectrum.rings((y1 - y0, x1 - x0), (voxel_nm[1], voxel_nm[2]))
     return Measures(images, scales, rings, None if "lpips" in reasons else lpips, reasons)
 
@@ -156,6 +159,8 @@ def means(truth: Mapping[int, Mapping[str, Measured]], how: Measures) -> dict[st
 def _mean(sections: Sequence[Measured], stated: Mapping[str, str]) -> dict[str, Any]:
     reasons, curves = dict(stated), [one.curve for one in sections if one.curve is not None]
     found: dict[str, Any] = image.summary([one.pixels for one in sections])
+    if any(one.ms_ssim is None for one in sections):
+        reasons.setdefault("ms_ssim", "of some section no part that was made has a window at the coarsest scale")
     for key in ("ms_ssim", "lpips"):
         found[key] = None if key in reasons else float(np.mean([getattr(one, key) for one in sections]))
     curve = reduce(spectrum.Curve.__add__, curves) if curves else None
@@ -172,7 +177,7 @@ def _mean(sections: Sequence[Measured], stated: Mapping[str, str]) -> dict[str, 
 def stated(how: Measures, weights: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the figures are, in words and numbers that go beside them."""
     sides = {
-        name: [stop - start for start, stop in middle(how.images.fine_plane, side)]
+        name: [stop - start for start, stop in middle(how.images.covered, side)]
         for name, side in (("frc", FRC_SIDE), ("lpips", LPIPS_SIDE))
     }
     hashes = {name: file["sha256"] for name, file in weights.items()} if weights else None

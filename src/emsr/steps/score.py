@@ -46,7 +46,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
     from emsr.steps.tiles import consistency
 
     cards, images = _open(settings)
-    excluded = _excluded(cards)
+    excluded = _excluded(cards) | _not_made(images)
     sections, reason = _sections(settings, cards, excluded)
     how = prepare(images, cards["sr"]["voxel_size_nm"], settings.get("lpips")) if reason is None else None
     truth, lr = {}, {}
@@ -63,7 +63,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
         "reason": reason,
         "consistency": _consistency_means(lr),
         "per_section": [_row(z, truth.get(z), lr[z]) for z in sections],
-        "settings": _stated(settings, cards, (sections, excluded), images.kernel) | _metrics(settings, how),
+        "settings": _stated(settings, cards, (sections, excluded), images) | _metrics(settings, how),
         **dict.fromkeys((*FROM_SEGMENTS, "segmentation_settings")),
     }
     if settings.get("segmentation"):
@@ -75,8 +75,8 @@ def score(settings: dict[str, Any], out: Path) -> None:
 
 def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """Image cards by name, and their arrays; ValueError if they are not of one volume."""
-    from emsr.steps.tiles import Images
-    from emsr.stores.card import array_path, read_card
+    from emsr.steps.tiles import Images, made_of
+    from emsr.stores.card import array_path, covered, read_card
     from emsr.stores.zarr import open_array
 
     paths = {name: Path(settings[name]) for name in ("lr", "hr", "sr") if settings.get(name)}
@@ -89,7 +89,14 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
         _check_hr(paths["hr"], cards["hr"]["shape"], expected, scale)
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}
     kernel = str((cards["lr"].get("degradation") or {}).get("kernel", "bicubic"))
-    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel)
+    shown, made = covered(cards.get("hr")), made_of(cards["sr"])
+    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel, shown, made)
+
+
+def _not_made(images: Any) -> Excluded:
+    """Sections of which nothing that is scored was made."""
+    depth = int(images.lr.shape[0]) if images.made else 0
+    return {z: "skipped in sr" for z in range(depth) if not images.parts(z, images.covered)}
 
 
 def _check_hr(path: Path, shape: Sequence[int], expected: Sequence[int], scale: int) -> None:
@@ -165,11 +172,11 @@ def _stated(
     settings: Mapping[str, Any],
     cards: Mapping[str, Mapping[str, Any]],
     chosen: tuple[Sequence[int], Excluded],
-    kernel: str,
+    images: Any,
 ) -> dict[str, Any]:
     """What the figures are: which sections of which images, by what definition."""
     sections, excluded = chosen
-    region = [length * settings["scale"] for length in cards["lr"]["shape"][1:]]
+    region = [high - low for low, high in images.covered]
     known = bool(cards["lr"].get("degradation"))
     return {
         "scale": settings["scale"],
@@ -180,7 +187,11 @@ def _stated(
         "mean": "over sections; psnr_pooled is the PSNR of the mean squared error over all pixels, and the resolution "
         "that of the mean correlation",
         "bicubic": "lr enlarged by Keys' cubic, a = -0.5, rounded to uint8",
-        "consistency": {"kernel": kernel, "known": known, "what": "PSNR of the image made coarser again against lr"},
+        "consistency": {
+            "kernel": images.kernel,
+            "known": known,
+            "what": "PSNR of the image made coarser again against lr",
+        },
         "sha256": {name: card["sha256"] for name, card in cards.items()},
     }
 

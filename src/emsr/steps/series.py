@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr.plan import neighbour_table
-from emsr.stores.card import array_path, read_card
+from emsr.stores.card import array_path, covered, read_card
 
 if TYPE_CHECKING:
     from emsr.training.data import Series
@@ -28,7 +28,16 @@ def series(settings: Json, data: Json, use: str) -> Series:
     cards = _cards(settings, data)
     paths = {image: array_path(Path(data[image]), card) for image, card in cards.items()}
     opened = {image: open_array(path, cache_bytes=CACHE_BYTES) for image, path in paths.items()}
+    if shown := covered(cards.get("hr")):
+        units = {"lr": settings["scale"], "hr": 1}
+        opened = {image: _part(array, shown, units[image]) for image, array in opened.items()}
     return Series(data["volume"], opened.get("lr"), opened.get("hr"), _table(settings, data, use, cards))
+
+
+def _part(array: Any, shown: tuple[tuple[int, int], tuple[int, int]], unit: int) -> Any:
+    """The part of an array, counted from 0, that hr voxels ``shown`` (y, x) are, ``unit`` of which are one of its."""
+    y, x = (slice(low // unit, high // unit) for low, high in shown)
+    return array[:, y, x].translate_to[0, 0, 0]
 
 
 def identity(settings: Json) -> list[dict[str, Any]]:
@@ -60,6 +69,7 @@ def _seen(settings: Json, data: Json) -> dict[str, Any]:
     named = sorted({z for table in tables.values() for row in table for z in row})
     images = {
         image: {"plane": card["shape"][1:], "degradation": card["degradation"]}
+        | {key: card[key] for key in ("covered",) if key in card}
         | {"sections": {str(z): card["section_sha256"][z] for z in named}}
         for image, card in cards.items()
     }

@@ -6,13 +6,15 @@ section.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from emsr.degradation import degrade, reach, upsample
+from emsr.inference.extent import made_areas
 from emsr.metrics import structure
 from emsr.metrics.image import BORDER, Tally, squared_error, tally_tile
 
@@ -25,13 +27,19 @@ Area = tuple[Span, Span]  # y, x
 
 @dataclass(frozen=True)
 class Images:
-    """The arrays (z, y, x) of a volume, open for reading; ``kernel`` is the imaging model between hr and lr."""
+    """The arrays (z, y, x) of a volume, open for reading; ``kernel`` is the imaging model between hr and lr.
+
+    ``shown`` is the part (sr voxels) of sections that hr shows, whole lr pixels; None is all that lr shows. ``made``
+    gives the parts (sr voxels) of a section that were super-resolved, whole lr pixels; None is all.
+    """
 
     lr: Any
     sr: Any
     hr: Any | None
     scale: int
     kernel: str
+    shown: Area | None = None
+    made: Callable[[int], Sequence[Area]] | None = None
 
     @property
     def plane(self) -> tuple[int, int]:
@@ -39,9 +47,35 @@ class Images:
         return int(self.lr.shape[1]), int(self.lr.shape[2])
 
     @property
+    def covered(self) -> Area:
+        """The part (sr voxels) of sections that lr and hr show."""
+        return self.shown or self.whole
+
+    @property
     def fine_plane(self) -> tuple[int, int]:
-        """Size (y, x) of a section of sr: what is scored of one."""
-        return self.plane[0] * self.scale, self.plane[1] * self.scale
+        """Size (y, x) of that part: what is scored of a section where all was made."""
+        (top, bottom), (left, right) = self.covered
+        return bottom - top, right - left
+
+    @property
+    def whole(self) -> Area:
+        """All (sr voxels) of a section that lr shows."""
+        return _scaled(((0, self.plane[0]), (0, self.plane[1])), self.scale)
+
+    def parts(self, z: int, area: Area) -> list[Area]:
+        """What was made of an area (sr voxels) of section ``z``: disjoint areas."""
+        found = [_shared(area, part) for part in (self.made(z) if self.made else [area])]
+        return [part for part in found if all(low < high for low, high in part)]
+
+
+def _shared(one: Area, other: Area) -> Area:
+    (y, x) = ((max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(one, other, strict=True))
+    return y, x
+
+
+def made_of(sr: Mapping[str, Any]) -> Callable[[int], Sequence[Area]] | None:
+    """What gives the parts of a section that were made, by the card of sr; None where nothing was skipped."""
+    return partial(made_areas, sr) if sr.get("skipped") else None
 
 
 def read(array: Any, z: int, area: Area) -> np.ndarray:
@@ -50,9 +84,9 @@ def read(array: Any, z: int, area: Area) -> np.ndarray:
     return np.asarray(array[z, y0:y1, x0:x1].read().result())
 
 
-def grown(span: Span, by: int, length: int) -> Span:
-    """``span`` with ``by`` more on both sides, within [0, length)."""
-    return max(span[0] - by, 0), min(span[1] + by, length)
+def grown(span: Span, by: int, length: int, first: int = 0) -> Span:
+    """``span`` with ``by`` more on both sides, within [first, length)."""
+    return max(span[0] - by, first), min(span[1] + by, length)
 
 
 def inside(span: Span, outer: Span) -> slice:
@@ -94,21 +128,31 @@ def rivals(images: Images, z: int, area: Area) -> dict[str, np.ndarray]:
 
 
 def against_truth(images: Images, z: int, scales: int) -> dict[str, tuple[Tally, structure.Tally]]:
-    """Tallies of section ``z`` of bicubic and sr against hr, over the scale * lr voxels that all of them have.
+    """Tallies of section ``z`` of bicubic and sr against hr, over the voxels that all of them have.
 
-    The second is MS-SSIM's, of so many ``scales``; empty for 0.
+    The second is MS-SSIM's, of so many ``scales``; empty for 0. Each part that was made is as a section of its own.
     """
-    step = 2 ** (len(structure.WEIGHTS) - 1)  # tiles start where pixels of the coarsest scale do
-    plane = images.fine_plane
     found = dict.fromkeys(RIVALS, (Tally(), structure.Tally((0.0,) * scales, (0,) * scales)))
-    for area in tiles(plane, -(-TILE // step) * step):
-        y, x = (grown(span, structure.HALO, limit) for span, limit in zip(area, plane, strict=True))
+    for part in images.parts(z, images.covered):
+        for name, (pixels, coarser) in _part_against_truth(images, z, part, scales).items():
+            found[name] = found[name][0] + pixels, found[name][1] + coarser
+    return found
+
+
+def _part_against_truth(images: Images, z: int, whole: Area, scales: int) -> dict[str, tuple[Tally, structure.Tally]]:
+    """The same of one part."""
+    step = 2 ** (len(structure.WEIGHTS) - 1)  # tiles start where pixels of the coarsest scale do
+    (top, bottom), (left, right) = whole
+    found = dict.fromkeys(RIVALS, (Tally(), structure.Tally((0.0,) * scales, (0,) * scales)))
+    for (y0, y1), (x0, x1) in tiles((bottom - top, right - left), -(-TILE // step) * step):
+        area = (top + y0, top + y1), (left + x0, left + x1)
+        y, x = (grown(span, structure.HALO, limit, first) for span, (first, limit) in zip(area, whole, strict=True))
         voxels = rivals(images, z, (y, x))
         for name, (pixels, coarser) in found.items():
             pair = voxels["hr"], voxels[name]
             if scales:
                 coarser += structure.tally_tile(*pair, _core(area, (y, x)), scales)
-            found[name] = pixels + _near(pair, area, (y, x), plane), coarser
+            found[name] = pixels + _near(pair, area, (y, x), whole), coarser
     return found
 
 
@@ -117,9 +161,9 @@ def _core(area: Area, outer: Area) -> tuple[slice, slice]:
     return inside(area[0], outer[0]), inside(area[1], outer[1])
 
 
-def _near(pair: tuple[np.ndarray, np.ndarray], area: Area, outer: Area, plane: Span) -> Tally:
+def _near(pair: tuple[np.ndarray, np.ndarray], area: Area, outer: Area, whole: Area) -> Tally:
     """PSNR's and SSIM's tally of ``area`` from arrays of ``outer``, which is at least what their windows look at."""
-    y, x = (grown(span, BORDER, limit) for span, limit in zip(area, plane, strict=True))
+    y, x = (grown(span, BORDER, limit, first) for span, (first, limit) in zip(area, whole, strict=True))
     truth, image = (voxels[_core((y, x), outer)] for voxels in pair)
     return tally_tile(truth, image, _core(area, (y, x)))
 
@@ -129,7 +173,7 @@ def consistency(images: Images, z: int) -> dict[str, Tally]:
     total = {name: Tally() for name in RIVALS}
     s = images.scale
     halo = -(-reach(s, images.kernel) // s)  # lr pixels
-    for area in tiles(images.plane, max(1, TILE // s)):
+    for area in _areas_inside(images, z, halo):
         y, x = (grown(span, halo, length) for span, length in zip(area, images.plane, strict=True))
         core = inside(area[0], y), inside(area[1], x)
         seen, fine = read(images.lr, z, area), _scaled((y, x), s)
@@ -137,3 +181,15 @@ def consistency(images: Images, z: int) -> dict[str, Tally]:
             coarse = degrade(image, s, images.kernel)[core]
             total[name] += Tally(squared_error(seen, coarse), seen.size)
     return total
+
+
+def _areas_inside(images: Images, z: int, halo: int) -> Iterator[Area]:
+    """Tiles (lr pixels) of what was made of section ``z``, but for ``halo`` at the borders of its parts."""
+    for part in images.parts(z, images.whole):
+        (top, bottom), (left, right) = (
+            (low // s + (halo if low else 0), high // s - (halo if high < end else 0))
+            for s, (low, high), (_, end) in zip((images.scale,) * 2, part, images.whole, strict=True)
+        )
+        if top < bottom and left < right:
+            for (y0, y1), (x0, x1) in tiles((bottom - top, right - left), max(1, TILE // images.scale)):
+                yield (top + y0, top + y1), (left + x0, left + x1)

@@ -31,7 +31,7 @@ def admit(
     region: Sequence[Sequence[int]] | None = None,
     intensity: Mapping[str, Any] | None = None,
 ) -> Admitted:
-    """Check an opened source as `image` ("hr", "lr" or "labels") against what the config states.
+    """Check an opened source as `image` ("hr", "lr", "labels" or "mask") against what the config states.
 
     `region` is [[z0, z1], [y0, y1], [x0, x1]] in voxels of the source, `intensity` how its grey levels become uint8:
     low and high, or percentiles. Raises ValueError, in one line.
@@ -40,6 +40,8 @@ def admit(
     _check_axes(source, where)
     if image == "labels":
         _check_labels(source, where)
+    elif image == "mask":
+        _check_mask(source, where)
     else:
         _check_image(source, where, intensity)
     size = _voxel_size(source, voxel_size_nm, where)
@@ -97,6 +99,14 @@ def _check_labels(source: Source, where: str) -> None:
     if source.dtype.kind != "u":
         raise ValueError(
             f"{where} is {source.dtype}, labels are unsigned integers: convert them to uint64, unlabelled voxels to 0"
+        )
+
+
+def _check_mask(source: Source, where: str) -> None:
+    """Masks are uint8 or bool, other than 0 where there is tissue."""
+    if source.dtype.name not in ("uint8", "bool"):
+        raise ValueError(
+            f"{where} is {source.dtype}, masks are uint8 or bool: convert it, tissue to 1 and the rest to 0"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ def read_card(path: Path) -> dict[str, Any]:
     if card["schema"] != SCHEMA:
         raise ValueError(f"{path} has schema {card['schema']}, this emsr reads {SCHEMA}: delete it and run again")
     return card
+
+
+def covered(card: Mapping[str, Any] | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The part (y, x, half-open, in voxels) that a registered image shows of all sections; None of any other image."""
+    if not card or "covered" not in card:
+        return None
+    (top, bottom), (left, right) = card["covered"]
+    return (top, bottom), (left, right)
 
 
 def array_path(card_path: Path, card: dict[str, Any]) -> Path:

@@ -1,0 +1,60 @@
+"""What `emsr check` asks of a pilot and a mask: that they lie in the volume that is super-resolved."""
+
+from __future__ import annotations
+
+from emsr.config import Config, Source, Volume, WeightsFile
+from emsr.geometry import Triple, triple
+from emsr.inference.extent import Placed, mask_grid, pilot_box
+
+
+def check_extent(where: str, volume: Volume, config: Config, shape: Triple) -> None:
+    """Raise ValueError, in one line, for a pilot or a mask that does not fit; `shape` is that of hr, else of lr."""
+    if volume.pilot is None and volume.mask is None:
+        return
+    weights = volume.weights
+    scale = weights.scale if isinstance(weights, WeightsFile) else config.trainings[str(weights)].scale
+    lr = shape
+    if volume.has_hr:
+        lr = (shape[0], shape[1] // scale, shape[2] // scale)
+    try:
+        if volume.pilot:
+            pilot_box(volume.pilot, lr)
+        if volume.mask:
+            mask_grid(volume.mask.path, _mask(volume.mask), _sr(volume, lr, scale))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _mask(source: Source) -> Placed:
+    return _placed(source, "mask", None, None)
+
+
+def _sr(volume: Volume, lr: Triple, scale: int) -> Placed:
+    """The sr volume, which lies where lr does and, where that is made from hr, on the grid of hr."""
+    shape = (lr[0], lr[1] * scale, lr[2] * scale)
+    if volume.tissue:
+        size = volume.tissue.voxel_size_nm
+        return Placed(shape, size, [side / 2 for side in size])
+    image = "lr" if volume.lr else "hr"
+    source = volume.lr or volume.hr
+    assert source is not None
+    mapping = volume.mapping(image)
+    seen = _placed(source, image, volume.region, mapping.model_dump() if mapping else None)
+    if image == "hr":
+        return Placed(shape, seen.voxel_size_nm, seen.translation_nm)
+    z, y, x = seen.voxel_size_nm
+    size = (z, y / scale, x / scale)
+    return Placed(shape, size, [corner + side / 2 for corner, side in zip(seen.corner_nm, size, strict=True)])
+
+
+def _placed(source: Source, image: str, region: object, mapping: object) -> Placed:
+    """A source in space, after the checks that ingest makes."""
+    from emsr.stores import open_stated
+    from emsr.stores.admission import admit
+
+    opened = open_stated(source.model_dump())
+    try:
+        used = admit(opened, image, source.voxel_size_nm, region, mapping)  # type: ignore[arg-type]
+    finally:
+        opened.close()
+    return Placed(triple(list(used.box.shape)), used.voxel_size_nm, used.translation_nm)
