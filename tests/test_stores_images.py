@@ -23,6 +23,7 @@ from emsr.schema_parts import Source as Stated
 from emsr.settings import Settings
 from emsr.steps.data import ingest
 from emsr.stores import open_source
+from emsr.stores.admission import admit
 from emsr.stores.zarr import open_array
 from image_files import SHAPE, cut, folder, patched, tiff, voxels
 from project import ROOT
@@ -49,6 +50,13 @@ def test_sections_may_be_cut_into_strips_differently(tmp_path):
     for z, rows in enumerate((8, 40, 3, 17, 1)):
         tiff(folder(tmp_path, voxels()[:0]) / f"{z}.tif", voxels()[z], compression="zlib", rowsperstrip=rows)
     np.testing.assert_array_equal(open_source(tmp_path).read((1, 2, 3), (5, 39, 50)), voxels()[1:5, 2:39, 3:])
+
+
+def test_what_loses_detail_holds_no_labels(tmp_path):
+    source = open_source(folder(tmp_path / "labels", name="{}.jpg", quality=95))
+    with pytest.raises(ValueError, match="JPEG, which loses detail, so it cannot hold labels: save them without loss"):
+        admit(source, "labels", (40.0, 4.0, 4.0))
+    admit(source, "hr", (40.0, 4.0, 4.0))
 
 
 def test_jpeg_is_read_with_a_warning(tmp_path, caplog):

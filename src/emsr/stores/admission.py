@@ -100,6 +100,8 @@ def _check_labels(source: Source, where: str) -> None:
         raise ValueError(
             f"{where} is {source.dtype}, labels are unsigned integers: convert them to uint64, unlabelled voxels to 0"
         )
+    if source.caution:
+        raise ValueError(f"{where}: {source.caution}, so it cannot hold labels: save them without loss, unsigned")
 
 
 def _check_mask(source: Source, where: str) -> None:

@@ -6,13 +6,14 @@ import json
 import math
 import os
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
-from emsr.stores.source import one_line
+from emsr.stores.source import Source, Triple, one_line
 
 MOST_CHUNK_BYTES = 2**31
 CACHE_BYTES = 2**27  # decoded chunks that are kept, because reads of shards share them
@@ -30,6 +31,30 @@ def open_foreign(driver: str, folder: Path, fill: bool) -> ts.TensorStore:
         raise ValueError(f"{folder} cannot be opened as {kind} ({one_line(error)}): copy it again") from None
     check_chunk(array.chunk_layout.read_chunk.shape or (), array.dtype.numpy_dtype, str(folder))
     return array
+
+
+def source_of(
+    form: str,
+    place: tuple[Path, Path],
+    arrays: tuple[ts.TensorStore, ts.TensorStore],
+    size: Triple[float] | None,
+    shift: Triple[float] | None,
+) -> Source:
+    """The volume in `place`, its path and the array's folder below it; `arrays` are it with and without fill value."""
+    (path, folder), (array, strict) = place, arrays
+    return Source(
+        path=str(path),
+        dataset=str(folder.relative_to(path)),
+        format=form,
+        shape=tuple(array.shape),
+        dtype=array.dtype.numpy_dtype,
+        voxel_size_nm=size,
+        translation_nm=shift,
+        read=partial(read_foreign, str(folder), array),
+        stored=partial(any_stored, strict),
+        close=lambda: None,
+        spec=array.spec(minimal_spec=True).to_json(),
+    )
 
 
 def check_chunk(shape: Sequence[int | None], dtype: np.dtype, where: str) -> None:

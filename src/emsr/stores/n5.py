@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from emsr.stores.foreign import any_stored, check_written, metadata, open_foreign, read_foreign
+from emsr.stores.foreign import check_written, metadata, open_foreign, source_of
 from emsr.stores.source import Source, Triple, nanometres, triple
 
 FILE = "attributes.json"
@@ -44,19 +43,7 @@ def open_source(path: Path, dataset: str | None) -> Source:
     while array.ndim > 3 and array.shape[0] == 1:
         array, strict = array[0], strict[0]
     size, shift = _place(path, folder)
-    return Source(
-        path=str(path),
-        dataset=str(folder.relative_to(path)),
-        format="n5",
-        shape=tuple(array.shape),
-        dtype=array.dtype.numpy_dtype,
-        voxel_size_nm=size,
-        translation_nm=shift,
-        read=partial(read_foreign, str(folder), array),
-        stored=partial(any_stored, strict),
-        close=lambda: None,
-        spec=array.spec(minimal_spec=True).to_json(),
-    )
+    return source_of("n5", (path, folder), (array, strict), size, shift)
 
 
 def _place(path: Path, folder: Path) -> Place:

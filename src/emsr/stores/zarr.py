@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import tensorstore as ts
 
 from emsr.durable import read_json, write_json
-from emsr.stores.foreign import any_stored, check_written, metadata, open_foreign, read_foreign
+from emsr.stores.foreign import check_written, metadata, open_foreign, source_of
 from emsr.stores.link import SUFFIX, open_link
 from emsr.stores.ome import AXES, Layout, Multiscale, array_document, group_document, level_count, parse_multiscale
 from emsr.stores.source import Source, one_line, triple
@@ -135,19 +134,7 @@ def _source(path: Path, folder: Path, found: Multiscale | None, level: int) -> S
         if array.ndim == 3 and not math.isnan(sum(found.scales_nm[level][extra:])):
             size = triple(found.scales_nm[level][extra:], "scale", str(folder), positive=True)
             shift = triple(found.translations_nm[level][extra:], "translation", str(folder))
-    return Source(
-        path=str(path),
-        dataset=str(folder.relative_to(path)),
-        format="zarr",
-        shape=tuple(array.shape),
-        dtype=array.dtype.numpy_dtype,
-        voxel_size_nm=size,
-        translation_nm=shift,
-        read=partial(read_foreign, str(folder), array),
-        stored=partial(any_stored, strict),
-        close=lambda: None,
-        spec=array.spec(minimal_spec=True).to_json(),
-    )
+    return source_of("zarr", (path, folder), (array, strict), size, shift)
 
 
 def _attributes(folder: Path) -> dict[str, Any]:
