@@ -16,7 +16,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from emsr.report import caveats, tables
+from emsr.report import caveats, tables, volumes
 from emsr.report.blocks import Table, duration, spans, tsv
 from emsr.report.canvas import HEAD
 from emsr.report.charts import curve_chart, score_chart, use_chart
@@ -568,3 +568,8 @@ def test_missing_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"scores.json does not exist: run the step that makes it"):
         report(finished.report_settings(), tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_noise_of_a_coarse_image_is_said_in_words() -> None:
+    made = {"kernel": "bicubic", "scale": 8, "noise": {"dose": 50, "read": None, "seed": 1}}
+    assert volumes.listed(made) == "kernel bicubic, noise (dose 50, seed 1), scale 8"

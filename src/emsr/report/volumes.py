@@ -127,8 +127,14 @@ def _made_by(sr: Mapping[str, Any]) -> str:
 def _origin(volume: VolumeEvidence) -> str:
     made = volume.lr.get("degradation")
     if made:
-        return f"hr, made coarser: {', '.join(f'{key} {value}' for key, value in sorted(made.items()))}"
+        return f"hr, made coarser: {listed(made)}"
     return _source(volume.lr)
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Names with their values; parts of parts in brackets, what is not stated left out."""
+    stated = [(key, value) for key, value in sorted(values.items()) if value is not None]
+    return ", ".join(f"{key} ({listed(one)})" if isinstance(one, Mapping) else f"{key} {one}" for key, one in stated)
 
 
 def _source(card: Mapping[str, Any] | None) -> str:
