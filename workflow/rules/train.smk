@@ -10,9 +10,9 @@ rule train:
         f"{R}/logs/train/{{training}}.{{stage}}.log",
     benchmark:
         f"{R}/benchmarks/train/{{training}}.{{stage}}.tsv"
+    priority: 1  # before volumes that could be made already: the longest chain of stages decides when a run ends
     conda:
         "../../envs/gpu.yaml"
-    priority: 1  # before volumes that could be made already: the longest chain of stages decides when a run ends
     threads: lambda wildcards: settings.config.trainings[wildcards.training].threads
     resources:
         mem_mb=8000,
