@@ -43,7 +43,7 @@ WRONG = [
     (f"{HR}.image", "lr", "image is 'lr'"),
     ("volumes.cube.weights", "membranes", "training membranes predicts affinities and not sr"),
     ("volumes.cube.labels", None, "volume cube has no labels to learn affinities from"),
-    ("volumes.cube.test", [[6, 9]], "overlap or lie less than 2 sections apart"),
+    ("volumes.cube.test", [[6, 9]], "overlap or have less than 2 sections between them"),
     ("segment.fragments.block", [1, 48, 64], "fragments.block .* does not divide shard"),
     ("segment.agglomeration.thresholds", [0.5, 0.95], "thresholds .* none above until 0.9"),
     ("segment.fragments.method", "watersheds", "Input should be 'watershed' or 'mutex'"),

@@ -91,8 +91,13 @@ MISTAKES = [
     ),
     (
         f"{TRAINING}.data",
-        [{"volume": "tissue", "train": [[0, 20]], "validation": [[21, 23]]}],
-        "lie less than 2 sections apart",
+        [{"volume": "tissue", "train": [[0, 20]], "validation": [[20, 22]]}],
+        "have less than 1 section between them",
+    ),
+    (
+        f"{TRAINING}.data",
+        [{"volume": "tissue", "train": [[0, 20]], "validation": [[21, 25]]}],
+        "have less than 2 sections between them",
     ),
     (
         f"{TRAINING}.data",
@@ -283,7 +288,7 @@ def test_sr_is_not_trained_on_what_chooses_its_thresholds(values: dict[str, Any]
         parse(values)
     assert (
         "trainings.tissue: train [8, 23] of tissue and trainings.membranes, which segments its sr: validation [22, 24] "
-        "of tissue overlap or lie less than 2 sections apart"
+        "of tissue overlap or have less than 1 section between them"
     ) in str(error.value)
     assert "\n" not in str(error.value)
     del values["volumes"]["tissue"]["segmentations"]["sr"]

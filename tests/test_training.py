@@ -278,6 +278,7 @@ def test_a_resumed_training_states_what_all_its_attempts_took(tmp_path: Path, mo
     assert (stats["attempts"], stats["steps"], stats["seconds"]) == (3, 12, 30 + 30 + 60)
     assert stats["steps_per_second"] == pytest.approx(0.1)
     assert stats["peak_memory_bytes"] > 1e6
+    assert 0 < stats["cpu_seconds"] < 600
 
 
 def test_training_learns_validates_and_keeps_the_best(tmp_path: Path) -> None:

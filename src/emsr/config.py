@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, pairwise, product
+from itertools import pairwise, product
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -28,7 +28,8 @@ from emsr.schema_parts import Count, Intensity, Layout, Name, Part, Range, Sourc
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
-GAP = 2  # sections that must lie between training, validation and test
+GAP = 2  # sections that must lie between test and all that was seen
+VALIDATION_GAP = 1  # the same between training and validation, which only chooses: networks never read beyond a range
 Named = tuple[str, list[tuple[str, Range]]]  # what ranges are for, and each with its volume
 __all__ = ["Config", "Data", "Range", "Segment", "Source", "Superresolve", "Training", "Volume", "WeightsFile", "parse"]
 
@@ -127,7 +128,7 @@ class Config(Part):
             train = [(data.volume, part) for data in self.seen_by(weights) for part in data.train]
             validation = [(volume, part) for part in self.validation_of(training, volume)]
             where = f"trainings.{training}, which segments its sr: validation"
-            self._check_apart((f"trainings.{weights}: train", train), (where, validation))
+            self._check_apart((f"trainings.{weights}: train", train), (where, validation), VALIDATION_GAP)
 
     def _check_one_validation(self, volume: str) -> None:
         """Networks of one volume that is scored agree on its validation sections, which choose thresholds for all."""
@@ -170,19 +171,20 @@ class Config(Part):
         validation = [(data.volume, part) for data in seen for part in data.validation]
         tested = [name for name, volume in self.volumes.items() if training in _weights_of(volume)]
         test = [(name, part) for name in tested for part in self.volumes[name].test or ()]
-        kinds = (f"trainings.{training}: train", train), ("validation", validation), ("test", test)
-        for some, others in combinations(kinds, 2):
-            self._check_apart(some, others)
+        first, second, last = (f"trainings.{training}: train", train), ("validation", validation), ("test", test)
+        self._check_apart(first, second, VALIDATION_GAP)
+        self._check_apart(first, last, GAP)
+        self._check_apart(second, last, GAP)
 
-    def _check_apart(self, some: Named, others: Named) -> None:
-        """At least ``GAP`` sections lie between ranges of one kind and of another in one tissue."""
+    def _check_apart(self, some: Named, others: Named, gap: int) -> None:
+        """At least ``gap`` sections lie between ranges of one kind and of another in one tissue."""
         (what, ranges), (other, against) = some, others
         for (volume, part), (place, rest) in product(ranges, against):
             one, two = self._at(volume, part), self._at(place, rest)
-            if self.same_tissue(volume, place) and one[0] < two[1] + GAP and two[0] < one[1] + GAP:
+            if self.same_tissue(volume, place) and one[0] < two[1] + gap and two[0] < one[1] + gap:
                 raise ValueError(
-                    f"{what} {list(part)} of {volume} and {other} {list(rest)} of {place} overlap or lie less than "
-                    f"{GAP} sections apart"
+                    f"{what} {list(part)} of {volume} and {other} {list(rest)} of {place} overlap or have "
+                    f"less than {gap} {'section' if gap == 1 else 'sections'} between them"
                 )
 
     def _at(self, volume: str, part: Range) -> Range:

@@ -106,8 +106,8 @@ class Trainer:
     """The moving parts of a training: optimisers, averaged network, best weights, curves."""
 
     def __init__(self, objective: Objective, stage: Stage, run: Run) -> None:
-        self.began = time.monotonic()
-        self.before: dict[str, float] = {"attempts": 0, "seconds": 0.0, "peak_memory_bytes": 0}
+        self.began, self.cpu = time.monotonic(), time.process_time()
+        self.before: dict[str, float] = {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_bytes": 0}
         self.objective, self.stage, self.run = objective, stage, run
         self.turns = tuple(objective.turns())
         self.optimisers = [
@@ -192,6 +192,7 @@ class Trainer:
         return {
             "attempts": self.before["attempts"] + 1,
             "seconds": self.before["seconds"] + time.monotonic() - self.began,
+            "cpu_seconds": self.before.get("cpu_seconds", 0.0) + time.process_time() - self.cpu,
             "peak_memory_bytes": max(self.before["peak_memory_bytes"], peak),
         }
 
