@@ -41,8 +41,8 @@ def noise(path: Path, shape: tuple[int, int, int]) -> None:
 
 
 def bound_mib(shape: tuple[int, int, int]) -> float:
-    """The promise: 48 MiB, sixteen shards a worker, 10 KiB a section."""
-    return 48 + WORKERS * 16 * np.prod(SHARD) / 2**20 + 10 * shape[0] / 1024
+    """The promise: 64 MiB, sixteen shards a worker, 10 KiB a section."""
+    return 64 + WORKERS * 16 * np.prod(SHARD) / 2**20 + 10 * shape[0] / 1024
 
 
 SIZES = [
