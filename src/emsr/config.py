@@ -25,7 +25,7 @@ from emsr.schema import (
     Volume,
 )
 from emsr.schema_parts import Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
-from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
+from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores, check_single_sections
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
 GAP = 2  # sections that must lie between test and all that was seen
@@ -86,6 +86,8 @@ class Config(Part):
             if volume.registration and len(scales := self.scales(name)) > 1:
                 users = ", ".join(f"{scale} by {user}" for scale, user in scales.items())
                 raise ValueError(f"volumes.{name}: hr is registered at one scale, but used at {users}; drop one")
+            if volume.segmentations and volume.labels and volume.labels.membranes:
+                check_single_sections(f"volumes.{name}.segmentations", self.segment.scores)
             for segmentation, part in (volume.segmentations or {}).items():
                 self._check_segmentation(f"volumes.{name}.segmentations.{segmentation}", name, part)
             self._check_one_validation(name)

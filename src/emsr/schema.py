@@ -23,6 +23,7 @@ from emsr.schema_parts import (
     Source,
     VoxelSize,
     WeightsFile,
+    check_membranes,
 )
 from emsr.schema_segment import Segmentation
 
@@ -109,6 +110,7 @@ class Volume(Part):
             raise ValueError("test sections are scored against hr, which this volume does not have; leave test out")
         if self.labels and self.labels.intensity:
             raise ValueError("labels.intensity: labels are no grey levels; leave it out")
+        check_membranes({"hr": self.hr, "lr": self.lr, "labels": self.labels, "mask": self.mask})
         for image in ("hr", "lr"):
             if (source := getattr(self, image)) and source.link and self.mapping(image):
                 raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Shape = tuple[Count, Count, Count]
 VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 Range = tuple[Natural, Natural]
+Level = Annotated[int, Field(ge=1, le=255, strict=True)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 PATHS = "paths are relative to the folder that snakemake is started in"
 
@@ -57,6 +59,7 @@ class Source(Part):
     pattern: str | None = None
     link: bool | None = None
     intensity: Intensity | None = None
+    membranes: Level | None = None
 
     @model_validator(mode="after")
     def _exists(self) -> Source:
@@ -83,6 +86,15 @@ class Source(Part):
             return path, str(inside)
         folder = path.joinpath(*inside.parts[1:]).resolve()
         return (folder.parent, "") if _is_level(folder) else (folder, numbering.first(folder, self.pattern))
+
+
+def check_membranes(sources: Mapping[str, Source | None]) -> None:
+    """Raise ValueError, in one line, where another image than labels is made from membranes, or they are linked."""
+    for image, source in sources.items():
+        if source and source.membranes and image != "labels":
+            raise ValueError(f"{image}.membranes: only labels are made from membranes; leave it out")
+        if source and source.membranes and source.link:
+            raise ValueError(f"{image}.link: objects between membranes are found, which makes a copy; leave link out")
 
 
 class Layout(Part):

@@ -45,6 +45,15 @@ class SegmentScores(Part):
     seed: Natural
 
 
+def check_single_sections(where: str, scores: SegmentScores) -> None:
+    """Raise ValueError, in one line, for scores that labels of single sections cannot give."""
+    if not scores.in_plane:
+        raise ValueError(
+            f"{where}: its labels are made from membranes, section by section, so every voxel would lie at a border "
+            "along z; set segment.scores.in_plane to true"
+        )
+
+
 class Segment(Layout):
     """How images are segmented."""
 

@@ -172,7 +172,8 @@ class Settings:
     def ingest(self, volume: str, image: str) -> str:
         """Source, region and layout of one image."""
         part = self.config.volumes[volume]
-        source = self._source(part, image).model_dump(mode="json", exclude={"intensity"})
+        stated = self._source(part, image)
+        source = stated.model_dump(mode="json", exclude={"intensity", *(() if stated.membranes else ("membranes",))})
         source["fingerprint"] = _fingerprint(source["path"])
         values = {
             "image": image,

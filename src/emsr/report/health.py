@@ -20,6 +20,10 @@ PERPLEXITY_SHARE = 0.5  # of the number of entries
 TOP1_FACTOR = 10  # times the share of the majority class
 ENTROPY_GAIN = 1.0  # nat under the unigram entropy
 CHANCE = 0.5  # area under the curve
+ONE_KIND = {  # by the share of connected affinities: what cannot be told apart
+    0.0: "the labels of the validation sections cut all of them, as labels of single sections do along z",
+    1.0: "the labels of the validation sections cut none of them",
+}
 REFERENCE_LOSS = 1.0  # dB under the reference decoded from the true indices
 
 
@@ -43,6 +47,7 @@ class _Condition:
     figure: Callable[[Figures], str]
     asked: Callable[[Figures], str]
     holds: Callable[[Figures], bool] | None
+    why: Callable[[Figures], str] = lambda h: ""  # that its figures are not there, if the card knows
 
 
 CONDITIONS: dict[str, tuple[_Condition, ...]] = {
@@ -109,6 +114,7 @@ CONDITIONS["affinity"] = tuple(
         lambda h, axis=axis: f"area under the curve {h[f'auc_{axis}']:.3f}, best F1 {h[f'f1_{axis}']:.3f}",  # type: ignore[misc]
         lambda h: f"an area of more than {CHANCE}, which is chance",
         lambda h, axis=axis: h[f"auc_{axis}"] > CHANCE,  # type: ignore[misc]
+        lambda h, axis=axis: ONE_KIND.get(h.get(f"connected_{axis}"), ""),  # type: ignore[misc]
     )
     for axis in "zyx"
 )
@@ -141,7 +147,8 @@ def checks(stage: str, health: Figures | None) -> list[Check]:
 def _judge(stage: str, condition: _Condition, health: Figures) -> Check:
     numbers = [health.get(name) for name in condition.needs]
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        return Check(stage, condition.name, "not measured", "", "unmeasured")
+        why = condition.why(health)
+        return Check(stage, condition.name, f"not measured: {why}" if why else "not measured", "", "unmeasured")
     if condition.holds is None:
         return Check(stage, condition.name, condition.figure(health), condition.asked(health), "info")
     state: State = "pass" if condition.holds(health) else "warn"

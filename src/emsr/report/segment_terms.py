@@ -14,6 +14,7 @@ def terms(scores: Card) -> str:
     border, organelles = settings["border_nm"], settings["organelles"]
     words = [
         f"Counted: {numbered(settings['sections'])}",
+        *single_sections(scores),
         f"labels not counted: {', '.join(map(str, settings['ignored']))}",
         f"border tolerance {border:g} nm {_where(scores)}" if border else "no border tolerance",
         f"objects of up to {organelles['max_voxels']} voxels within another (organelles) are part of it, "
@@ -25,6 +26,12 @@ def terms(scores: Card) -> str:
         f"of membrane: {_validation(scores)}",
     ]
     return "; ".join(words)
+
+
+def single_sections(scores: Card) -> list[str]:
+    """That labels are of single sections and how they were made, if so: one part of a sentence."""
+    made = scores["settings"].get("single_sections")
+    return [f"labels are of single sections, made from membranes of level {made['level']}"] if made else []
 
 
 def _where(scores: Card) -> str:

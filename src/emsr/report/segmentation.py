@@ -11,7 +11,7 @@ from emsr.report import segment_places, worth
 from emsr.report.blocks import Block, Cell, Chapter, Paragraph, Points, Table, minus, numbered
 from emsr.report.evidence import Card, SegmentedEvidence, SegmentEvidence
 from emsr.report.segment_pictures import membrane_pictures, mistake_pictures
-from emsr.report.segment_terms import SOURCES, terms
+from emsr.report.segment_terms import SOURCES, single_sections, terms
 from emsr.report.style import pixels, styled
 from emsr.report.tables import voxels
 
@@ -99,7 +99,8 @@ def object_table(scores: Card) -> Table:
         for name in rivals(scores)
         for row in [scores["segmentation"][name]]
     ]
-    words = "Objects of the whole volume. VOI in bits, lower is better; adapted Rand error likewise"
+    flat = ", each in one section" if single_sections(scores) else ""
+    words = f"Objects of the whole volume{flat}. VOI in bits, lower is better; adapted Rand error likewise"
     return Table(f"{words}. {terms(scores)}", columns, rows)
 
 
@@ -154,6 +155,7 @@ def stated(scores: Card) -> list[tuple[str, str]]:
     words = [
         f"Scored: {numbered(settings['sections'])}, {voxels(settings['region_yx'])} voxels each, in "
         f"{settings['sub_volumes']} sub-volumes of about {settings['windows']} voxels a side.",
+        *_single_sections(scores),
         *([f"In no score: {numbered(left_out)}, damaged or missing."] if left_out else []),
         _border(settings),
         *_ignored(scores),
@@ -165,6 +167,17 @@ def stated(scores: Card) -> list[tuple[str, str]]:
     ]
     reasons = dict.fromkeys(row["reason"] for row in scores["membrane"].values() if row["reason"])
     return [*(("info", one) for one in words), *(("unmeasured", f"Membrane: {reason}.") for reason in reasons)]
+
+
+def _single_sections(scores: Card) -> list[str]:
+    """What labels of single sections cannot say, if they are such."""
+    settings = scores["settings"]
+    return [
+        f"{made[:1].upper()}{made[1:]}; pieces of fewer than {settings['single_sections']['least_pixels']} pixels are "
+        "no objects. They know nothing of the next section: an object ends with its section, and a segment that goes "
+        "on into the next one merges two. While none does, VOI of the volume is that of its sections by their voxels."
+        for made in single_sections(scores)
+    ]
 
 
 def _where(settings: Card) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emsr.progress import progress
 from emsr.steps.images import finish, layout
 from emsr.steps.intensities import kept, mapping
-from emsr.steps.sources import admitted, check_shards, link, missing_sections, unstored
+from emsr.steps.sources import absent, admitted, check_shards, link, missing_sections, single_sections, unstored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,7 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     that hold the right voxels already are left alone. With `link` the card names the source's own array and no voxel
     is copied; all are still read once, for their hashes and to judge the sections. With `intensity` (low and high, or
     percentiles, and `of` if they are another source's) grey levels are mapped to uint8; the card says by which limits.
+    With the source's `membranes` (a grey level) labels are the objects of single sections, and the card says so.
     """
     out = Path(out)
     opened, used = admitted(settings, out)
@@ -60,17 +61,19 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         check_shards(opened, laid)
         mapped = mapping(settings, opened, used.box, workers)
         place = link(opened, out) if settings["source"].get("link") else {}
-        missing = (
+        found = (
             unstored(opened, laid.shape[0]) if place else _copy(settings, opened, used.box, laid, mapped, out, workers)
         )
+        missing = absent(opened, used.box, found)
     finally:
         opened.close()
     origin = {"path": opened.path, "dataset": opened.dataset, "format": opened.format, "region": settings["region"]}
+    origin |= single_sections(settings["source"])
     card = {
         "source": origin,
         "degradation": None,
         "hr_shape": None,
-        "missing": dict.fromkeys(map(str, missing), "missing"),
+        "missing": missing,
     }
     if settings["image"] == "mask":
         card |= {"damaged": {}, "damaged_parts": {}}  # empty sections are what a mask is for
@@ -161,7 +164,8 @@ def _copy(
     boxes = shard_boxes(array)
     grey = table(source.dtype, mapped["low"], mapped["high"]) if mapped else None
     empty = each(partial(_copy_shard, source, region, array, grey), boxes, workers, f"ingest {settings['image']}")
-    return missing_sections(source, region, boxes, empty) if settings["image"] in ("hr", "lr") else []
+    judged = settings["image"] in ("hr", "lr") or source.made_from
+    return missing_sections(source, region, boxes, empty) if judged else []
 
 
 def _copy_shard(source: Source, region: Box, array: ts.TensorStore, grey: np.ndarray | None, box: Box) -> list[bool]:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 ABSENT = {  # why a section stays empty
     "missing": "nothing was ever stored for it",
+    "unlabelled": "no membrane is drawn there, or nothing but membrane",
     "damaged": "hr or lr is damaged there, so it was not registered",
     "unregistered": "hr does not agree with lr; see the table of registration",
 }

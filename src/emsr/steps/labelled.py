@@ -27,7 +27,7 @@ def series(data: Json, use: str) -> LabelledSeries:
     )
     _, height, width = image.shape
     ranges = tuple((int(start), int(stop)) for start, stop in data[use])
-    return LabelledSeries(data["volume"], image, labels[:, :height, :width], ranges, frozenset(_bad(cards["image"])))
+    return LabelledSeries(data["volume"], image, labels[:, :height, :width], ranges, frozenset(_bad(cards)))
 
 
 def identity(settings: Json) -> list[dict[str, Any]]:
@@ -39,12 +39,19 @@ def _seen(data: Json) -> dict[str, Any]:
     cards = _cards(data)
     named = sorted({z for use in USES for start, stop in data[use] for z in range(start, stop)})
     hashes = {name: [card["section_sha256"][z] for z in named] for name, card in cards.items()}
-    bad = _bad(cards["image"]) & set(named)
+    bad = _bad(cards) & set(named)
     return {**{use: data[use] for use in USES}, "plane": cards["image"]["shape"][1:], "bad": sorted(bad), **hashes}
 
 
-def _bad(card: Json) -> set[int]:
-    return {int(z) for state in ("damaged", "missing") for z in card[state]}
+def single_sections(settings: Json) -> dict[str, Any]:
+    """The volumes whose labels are of single sections, and how these were made from membranes, as their cards say."""
+    cards = {data["volume"]: read_card(Path(data["labels"])) for data in settings["data"]}
+    return {name: made for name, card in cards.items() if (made := card["source"].get("membranes"))}
+
+
+def _bad(cards: Mapping[str, Json]) -> set[int]:
+    """Sections that nothing is learned of: the image is damaged or missing there, or has no labels at all."""
+    return {int(z) for card in cards.values() for state in ("damaged", "missing") for z in card[state]}
 
 
 def _cards(data: Json) -> dict[str, dict[str, Any]]:

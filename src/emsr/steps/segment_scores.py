@@ -217,7 +217,9 @@ def _stated(settings: Mapping[str, Any], run: Run, counts: Sequence[Counts]) -> 
     keys = ("test", "validation", "border_nm", "membrane_nm", "in_plane", "windows", "seed")
     modules = {"segmentation": segmentation, "truth": truth, "membrane": membrane, "worst": worst}
     modules |= {"organelles": enclosed, "worth": bootstrap, "measured": segment_tallies, "places": segment_mistakes}
+    made = run.labels["source"].get("membranes")  # labels are then of single sections
     return {
+        **({"single_sections": made} if made else {}),
         **{key: settings[key] for key in keys},
         "sections": [z for first, last in stretches for z in range(first, last)],
         "stretches": stretches,

@@ -79,3 +79,17 @@ def missing_sections(source: Source, region: Box, boxes: list[Box], empty: list[
         box.start[0] + z for box, flags in zip(boxes, empty, strict=True) for z, flag in enumerate(flags) if not flag
     }
     return [z for z in range(region.shape[0]) if z not in filled and not source.stored(region.start[0] + z)]
+
+
+def absent(source: Source, region: Box, missing: list[int]) -> dict[str, str]:
+    """Those sections as a card lists them: nothing was stored for them, or, of membranes, no object was found."""
+    stored = (source.made_from or source).stored
+    return {str(z): "unlabelled" if stored(region.start[0] + z) else "missing" for z in missing}
+
+
+def single_sections(stated: dict[str, Any]) -> dict[str, Any]:
+    """What the card of labels that are made from membranes says of that."""
+    from emsr.stores.membranes import LEAST_PIXELS
+
+    level = stated.get("membranes")
+    return {"membranes": {"level": level, "least_pixels": LEAST_PIXELS}} if level else {}

@@ -224,10 +224,10 @@ class Job:
         """Weights, then the card."""
         from emsr.models import checkpoint
         from emsr.plan import settings_sha256
-        from emsr.steps import series
+        from emsr.steps import labelled, series
 
         data = self.settings["data"]
-        training = {
+        training: dict[str, Any] = {
             "volumes": [part["volume"] for part in data],
             "ranges": [{use: part[use] for use in series.USES} for part in data],
             "seed": self.settings["seed"],
@@ -235,6 +235,8 @@ class Job:
             "recipe": asdict(self.stage),
         }
         made = None if self.labelled else series.degradation(self.settings)
+        if self.labelled and (flat := labelled.single_sections(self.settings)):
+            training["single_sections"] = flat
         found = {"degradation": made, "training": training, "made_with": self.made_with()}
         found |= {"scores": scores, "health": health, "cost": cost}
         card = {**self.card(), **found}

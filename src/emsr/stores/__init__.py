@@ -36,15 +36,28 @@ def open_source(path: Path | str, dataset: str | None = None, format_name: str |
 
 
 def open_stated(stated: Mapping[str, Any]) -> Source:
-    """Open a source as the config states it: path, dataset and what else its format knows."""
+    """Open a source as the config states it: path, dataset, what else its format knows, and what is made of it."""
     seldom = {key: stated.get(key) for key in SELDOM}
-    return open_source(stated["path"], stated.get("dataset"), **seldom)
+    source = open_source(stated["path"], stated.get("dataset"), **seldom)
+    if stated.get("membranes") is None:
+        return source
+    from emsr.stores.membranes import labelled
+
+    try:
+        return labelled(source, stated["membranes"])
+    except BaseException:
+        source.close()
+        raise
 
 
 def probe(source: Source, box: Box) -> None:
-    """Read the first and the last voxel of a box: what is missing or damaged there is known before all is read."""
+    """Read the first and the last voxel of a box: what is missing or damaged there is known before all is read.
+
+    What is computed from another source is not computed for that: the voxels of the other are read.
+    """
+    stored = source.made_from or source
     for corner in (box.start, [side - 1 for side in box.stop]):
-        source.read(corner, [side + 1 for side in corner])
+        stored.read(corner, [side + 1 for side in corner])
 
 
 def _recognised(path: Path) -> str:

@@ -13,6 +13,7 @@ from emsr.geometry import Box, triple
 from emsr.stores.source import Source, Triple
 
 TOLERANCE = 1e-3  # relative difference of voxel sizes that counts as rounding
+GREY = ("images", "tiff", "mrc")  # formats of images, whose uint8 voxels are no ids
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ def _check_labels(source: Source, where: str) -> None:
         )
     if source.caution:
         raise ValueError(f"{where}: {source.caution}, so it cannot hold labels: save them without loss, unsigned")
+    if source.dtype.name == "uint8" and source.format in GREY:
+        raise ValueError(
+            f"{where} is uint8, grey levels and not ids: state membranes: 128 if its light lines are membranes, or "
+            "save ids as uint16 or wider"
+        )
 
 
 def _check_mask(source: Source, where: str) -> None:

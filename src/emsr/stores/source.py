@@ -46,6 +46,7 @@ class Source:
     voxel) are None where the file does not state them; `corner_nm` is the corner of a file that states a place without
     a voxel size. `close` lets go of the file. `spec` is a tensorstore spec that reads the same voxels, axes z, y, x, in
     place; None where there is none. `caution` is what a user should know about the voxels, which makes no good labels.
+    `made_from` is the source that voxels are computed from while they are read.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Source:
     corner_nm: Triple[float] | None = None
     spec: dict[str, Any] | None = None
     caution: str | None = None
+    made_from: Source | None = None
 
 
 def nanometres(unit: str, where: str) -> float:

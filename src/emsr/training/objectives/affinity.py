@@ -71,10 +71,14 @@ class Affinity:
         return {"loss": loss, "f1": f1, "score": f1}
 
     def health(self, network: nn.Module) -> dict[str, float]:
-        """On more patches and for each axis: best F1 of cut affinities and its threshold, AUC, share of connected."""
+        """On more patches and for each axis: best F1 of cut affinities and its threshold, AUC, share of connected.
+
+        Where truth knows one kind alone, as along z of labels of single sections, there is only that share, 0 or 1.
+        """
         loss, counts = self._judged(network, self.context.watched(self._fixed(HEALTH_PATCHES)))  # type: ignore[arg-type]
         found = {f"{name}_{axis}": value for axis, each in by_axis(counts).items() for name, value in each.items()}
-        return {"loss": loss, **found}
+        one_kind = {f"connected_{axis}": share for axis, share in only(counts).items()}
+        return {"loss": loss, **found, **one_kind}
 
     def _judged(self, network: nn.Module, batches: Iterable[Any]) -> tuple[float, Array]:
         """Mean loss over patches, and counts (3, 2, LEVELS) of affinities by axis, truth and level."""
@@ -162,6 +166,12 @@ def counted(predicted: Tensor, batch: VolumeBatch) -> Array:
 def by_axis(counts: Array) -> dict[str, dict[str, float]]:
     """``separation`` of each axis of ``counts`` (3, 2, LEVELS) on which truth knows both kinds."""
     return {axis: separation(each) for axis, each in zip(AXES, counts, strict=True) if each.sum(1).all()}
+
+
+def only(counts: Array) -> dict[str, float]:
+    """Share of connected affinities, 0.0 or 1.0, of each axis of ``counts`` on which truth knows one kind alone."""
+    kinds = {axis: each.sum(1) > 0 for axis, each in zip(AXES, counts, strict=True)}
+    return {axis: float(connected) for axis, (cut, connected) in kinds.items() if cut != connected}
 
 
 def separation(counts: Array) -> dict[str, float]:
