@@ -24,6 +24,7 @@ ONE_KIND = {  # by the share of connected affinities: what cannot be told apart
     0.0: "the labels of the validation sections cut all of them, as labels of single sections do along z",
     1.0: "the labels of the validation sections cut none of them",
 }
+UNKNOWN = "the labels of the validation sections do not know both kinds, as of single sections along z"
 REFERENCE_LOSS = 1.0  # dB under the reference decoded from the true indices
 
 
@@ -114,7 +115,7 @@ CONDITIONS["affinity"] = tuple(
         lambda h, axis=axis: f"area under the curve {h[f'auc_{axis}']:.3f}, best F1 {h[f'f1_{axis}']:.3f}",  # type: ignore[misc]
         lambda h: f"an area of more than {CHANCE}, which is chance",
         lambda h, axis=axis: h[f"auc_{axis}"] > CHANCE,  # type: ignore[misc]
-        lambda h, axis=axis: ONE_KIND.get(h.get(f"connected_{axis}"), ""),  # type: ignore[misc]
+        lambda h, axis=axis: ONE_KIND.get(h.get(f"connected_{axis}"), UNKNOWN if "loss" in h else ""),  # type: ignore[misc]
     )
     for axis in "zyx"
 )
