@@ -17,7 +17,6 @@ import tifffile
 from emsr import cli
 from emsr.commands.export import export
 from emsr.durable import read_json, write_json
-from emsr.stores import export as writers
 from emsr.stores import open_source
 from emsr.stores.card import write_card
 from emsr.stores.export_precomputed import _scale
@@ -40,7 +39,8 @@ def voxels(dtype: str) -> np.ndarray:
 
 
 def volume(folder: Path, dtype: str = "uint8", values: np.ndarray | None = None, laid: Layout = LAID) -> Path:
-    """A finished card and its array with levels."""
+    """A finished card and its array with levels, in the folder of a volume."""
+    folder = folder / "cells"
     laid, values = replace(laid, dtype=dtype), voxels(dtype) if values is None else values
     create(folder / "hr.zarr", laid)
     array = open_array(folder / "hr.zarr", write=True)
@@ -173,7 +173,7 @@ def test_shards_hold_many_chunks_and_little_memory() -> None:
 
 def test_a_linked_source_is_exported_without_levels(tmp_path: Path) -> None:
     card = volume(tmp_path)
-    write_link(tmp_path / "hr.link", open_source(tmp_path / "hr.zarr"))
+    write_link(tmp_path / "cells" / "hr.link", open_source(tmp_path / "cells" / "hr.zarr"))
     state(tmp_path, "hr.json", array="hr.link")
     export(card, tmp_path / "out", format="precomputed")
     ((values, _, corner),) = with_cloud_volume(tmp_path / "out")
@@ -208,11 +208,12 @@ def test_precomputed_refuses_half_voxels_unless_told(tmp_path: Path) -> None:
 
 
 def lost_shard(folder: Path) -> None:
-    next(path for path in (folder / "hr.zarr" / "1" / "c").rglob("*") if path.is_file()).unlink()
+    next(path for path in (folder / "cells" / "hr.zarr" / "1" / "c").rglob("*") if path.is_file()).unlink()
 
 
 def state(folder: Path, file: str, **values: Any) -> None:
-    write_json(folder / file, {**read_json(folder / file), **values})
+    """Make a document of the volume state something else."""
+    write_json(folder / "cells" / file, {**read_json(folder / "cells" / file), **values})
 
 
 BAD: list[tuple[str, dict[str, Any], Callable[[Path], object], str]] = [
@@ -222,13 +223,14 @@ BAD: list[tuple[str, dict[str, Any], Callable[[Path], object], str]] = [
     ("out", {"format": "n5", "sharded": True}, lambda f: None, "--sharded means nothing for format n5"),
     ("out", {"format": "n5", "workers": 0}, lambda f: None, "workers 0"),
     ("gs://bucket/out", {"format": "n5"}, lambda f: None, "is an address"),
-    ("out", {"format": "tiff"}, lambda f: (f / "out").mkdir(), "exists, and nothing is overwritten"),
-    ("out", {"format": "tiff"}, lambda f: (f / "out").symlink_to(f / "nowhere"), "exists, and nothing"),
-    ("out", {"format": "n5"}, lambda f: (f / ".out.partial").mkdir(), "is being written, or was and got killed"),
-    ("hr.json/out", {"format": "n5"}, lambda f: None, "hr.json cannot be written to"),
-    ("hr.zarr/0/out", {"format": "n5"}, lambda f: None, "lies in the array that is exported"),
-    ("out", {"format": "n5"}, lambda f: (f / "hr.json").unlink(), "hr.json does not exist"),
-    ("out", {"format": "n5"}, lambda f: write_json(f / "hr.json", {}), "is no image card"),
+    ("out.h5", {"format": "tiff"}, lambda f: None, "the name out.h5 says cremi and --format tiff"),
+    ("out", {"format": "tiff"}, lambda f: (f / "out").mkdir(), "exists: remove it, write elsewhere"),
+    ("out", {"format": "tiff"}, lambda f: (f / "out").symlink_to(f / "nowhere"), "exists: remove it"),
+    ("cells/hr.json/out", {"format": "n5"}, lambda f: None, "lies among the results in .*cells"),
+    ("cells/hr.zarr/0/out", {"format": "n5"}, lambda f: None, "lies among the results in .*cells"),
+    ("file/out", {"format": "n5"}, lambda f: (f / "file").touch(), "file cannot be written to"),
+    ("out", {"format": "n5"}, lambda f: (f / "cells" / "hr.json").unlink(), "hr.json does not exist"),
+    ("out", {"format": "n5"}, lambda f: write_json(f / "cells" / "hr.json", {}), "is no image card"),
     ("out", {"format": "n5"}, lambda f: state(f, "hr.json", shape=[20, 100, 71]), "not as .*hr.json states"),
     ("out", {"format": "n5"}, lambda f: state(f, "hr.json", voxel_size_nm=[0, 4, 4]), "not three positive numbers"),
     ("out", {"format": "n5"}, lost_shard, "1 is unfinished, 1 of its 2 shards are there"),
@@ -238,8 +240,9 @@ BAD: list[tuple[str, dict[str, Any], Callable[[Path], object], str]] = [
         lambda f: state(f, "hr.zarr/2/zarr.json", shape=[20, 25, 10**9]),
         "no level of the array",
     ),
-    ("out", {"format": "n5"}, lambda f: state(f, "hr.json", section_sha256=["0" * 64] * 20), "section 0 of level 0"),
+    ("out", {"format": "cremi"}, lambda f: state(f, "hr.json", section_sha256=["0" * 64] * 20), "section 0 of level 0"),
     ("out", {"format": "n5"}, lambda f: state(f, "hr.json", section_sha256=[]), "has hashes of 0 sections"),
+    ("data/out", {"format": "n5"}, lambda f: state(f, "hr.json", source={"path": str(f / "data")}), "lies in .*data"),
 ]
 
 
@@ -256,22 +259,17 @@ def test_bad_input_is_one_line_and_nothing_is_left(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(("named", "near"), [("cells", "cells/sr.json"), ("cells/hr.zarr", "cells/hr.json")])
+def test_a_folder_instead_of_a_card_is_told_the_card(tmp_path: Path, named: str, near: str) -> None:
+    volume(tmp_path)
+    with pytest.raises(ValueError, match=rf"{named} is a folder: name a card, a file such as .*{near}$"):
+        export(tmp_path / named, tmp_path / "out", format="n5")
+
+
 def test_ids_beyond_what_readers_of_tiff_take_are_refused(tmp_path: Path) -> None:
     card = volume(tmp_path, "uint64", voxels("uint64") * 16)
     with pytest.raises(ValueError, match=r"id 34359738432 is larger than 4294967295, which tiff holds"):
         export(card, tmp_path / "out.tif", format="tiff")
-
-
-def test_an_export_that_fails_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    card = volume(tmp_path)
-    monkeypatch.setattr(writers, "copy", full)
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OSError, match="No space left"):
-        export(card, tmp_path / "out.tif", format="tiff")
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:

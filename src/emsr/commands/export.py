@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,13 @@ from emsr import plugins
 if TYPE_CHECKING:
     from emsr.stores.export import Target
     from emsr.stores.ome import Layout
+
+SUFFIXES = {
+    **dict.fromkeys((".h5", ".hdf", ".hdf5"), "cremi"),
+    **dict.fromkeys((".tif", ".tiff"), "tiff"),
+    ".n5": "n5",
+    ".zarr": "ome-zarr-0.4",
+}
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +34,7 @@ def export(
     level: int = 0,
     sharded: bool = False,
     round_offset: bool = False,
+    overwrite: bool = False,
     workers: int = 2,
 ) -> None:
     """Write the volume of a card (sr.json, segments.json, ...) to OUT in another format, the same voxels.
@@ -34,27 +43,39 @@ def export(
     ones; only that one for cremi and for tiff, which is one file if OUT ends in .tif or .tiff, else a folder of
     sections. For precomputed, `--sharded` packs chunks into few files, and `--round-offset` moves a volume whose corner
     is no whole number of voxels by half a voxel at most. `--workers` threads hold a shard each. Voxels are read back
-    and compared by hash before OUT gets its name; OUT is whole or absent, and never overwritten.
+    and compared by hash before OUT gets its name; OUT is whole or absent. One that was stopped goes on when the same
+    command is given again; cremi and tiff start over. `--overwrite` replaces an earlier export of this format, when the
+    new one is whole; nothing else is overwritten.
     """
-    from emsr.stores.export import FORMATS, check_free, whole_or_absent
+    from emsr.stores.export import FORMATS
+    from emsr.stores.export_staging import check_free, staged
 
     if format not in FORMATS:
         raise ValueError(plugins.unknown("format", format, FORMATS))
     if workers < 1:
         raise ValueError(f"workers {workers} do no work: state 1 or more")
-    check_free(out)
     module = plugins.load("stores", FORMATS[format])
+    ours = module.wrote if overwrite else None
+    _check_name(out, format)
+    check_free(out, ours)
     options = {name: True for name, stated in (("sharded", sharded), ("round_offset", round_offset)) if stated}
     if strange := sorted(set(options) - set(getattr(module, "OPTIONS", ()))):
         raise ValueError(f"--{strange[0].replace('_', '-')} means nothing for format {format}: leave it out")
     own = _Own(card, out, level)
     target = module.target(own.laid, **options)
     own.check(target, getattr(module, "LARGEST_ID", None), format, workers)
-    with whole_or_absent(out) as path:
-        target.create(path)
+    what = {"schema": 1, "format": format, "options": options, **asdict(target.laid)} if target.resumes else None
+    with staged(out, target.create, what, need=target.need, ours=ours) as (path, begun):
         for number in range(target.laid.levels):
-            _write(own, target, path, number, workers)
+            _write(own, target, path, number, begun, workers)
     log.info("wrote %s with %d levels", out, target.laid.levels)
+
+
+def _check_name(out: Path, format: str) -> None:
+    """ValueError for a name that says another format, by which readers would take it for that."""
+    says = SUFFIXES.get(out.suffix.lower())
+    if says not in (None, format):
+        raise ValueError(f"the name {out.name} says {says} and --format {format}: name it otherwise")
 
 
 class _Own:
@@ -65,10 +86,13 @@ class _Own:
         from emsr.stores.link import SUFFIX
         from emsr.stores.zarr import level_total, open_array
 
+        if card.is_dir():
+            near = card.with_suffix(".json")
+            name = near if near.is_file() else card / "sr.json"
+            raise ValueError(f"{card} is a folder: name a card, a file such as {name}")
         self.card, stated = card, read_card(card)
         self.path, self.level = array_path(card, stated), level
-        if out.absolute().resolve().is_relative_to(self.path.resolve()):
-            raise ValueError(f"{out} lies in the array that is exported: write elsewhere")
+        _check_place(out, card, stated)
         array, self.linked = open_array(self.path), self.path.suffix == SUFFIX
         total = 1 if self.linked else level_total(self.path)
         if list(array.shape) != stated["shape"] or array.dtype.name != stated["dtype"]:
@@ -102,6 +126,17 @@ class _Own:
             raise ValueError(f"id {largest} is larger than {largest_id}, which {format} holds: choose another format")
 
 
+def _check_place(out: Path, card: Path, stated: Mapping[str, Any]) -> None:
+    """ValueError for a place among the results of the volume, or in what it was made from."""
+    place, above = out.absolute().resolve(), card.absolute().parents
+    volume = above[2] if above[1:] and above[1].name == "segmentations" else above[0]
+    if place.is_relative_to(volume.resolve()):
+        raise ValueError(f"{out} lies among the results in {volume}, where runs write and clean up: write elsewhere")
+    source = stated["source"].get("path")
+    if source and place.is_relative_to(Path(source).resolve()):
+        raise ValueError(f"{out} is or lies in {source}, which {card} was made from: write elsewhere")
+
+
 def _layout(stated: Mapping[str, Any], array: Any, total: int, level: int) -> Layout:
     """How the array lies on disk from a level on."""
     from emsr.geometry import triple
@@ -132,7 +167,7 @@ def _check_shards(folder: Path, array: Any) -> None:
         )
 
 
-def _write(own: _Own, target: Target, path: Path, number: int, workers: int) -> None:
+def _write(own: _Own, target: Target, path: Path, number: int, begun: bool, workers: int) -> None:
     """Write a level and prove it: the hashes of its sections are those of the card, or of the own level."""
     from emsr.stores.export import check_same, copy, section_hashes
     from emsr.stores.shards import read_box
@@ -141,7 +176,8 @@ def _write(own: _Own, target: Target, path: Path, number: int, workers: int) -> 
     array, dtype = open_array(own.path, own.level + number), own.laid.dtype
     read, name = partial(read_box, array), f"level {own.level + number}"
     with target.opened(path, number, True) as sink:
-        copy(read, sink, own.laid.level_shape(number), workers, f"write {name}")
+        written = copy(read, sink, own.laid.level_shape(number), begun, workers, f"write {name}")
+    log.info("%s: %d units written", name, written)
     with target.opened(path, number, False) as sink:
         found = section_hashes(sink.read, own.laid, number, dtype, workers, f"check {name}")
     stated = own.hashes if own.level + number == 0 else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import math
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from emsr.durable import sync_folder
 from emsr.geometry import Box, ShardGrid, Triple, triple
 from emsr.stores.ome import Layout
 from emsr.stores.sections import SectionHashes
 from emsr.stores.shards import each
-from emsr.stores.source import one_line
 
+# what each has: target(laid, **options), wrote(path) for what it may have written, and maybe OPTIONS and LARGEST_ID
 FORMATS = {
     "precomputed": "export_precomputed",
     "ome-zarr-0.4": "export_ome",
@@ -47,12 +46,16 @@ class Target:
     """How a volume will lie in another format.
 
     `laid` has the levels and the data type that the format takes, finest level first. `create(path)` makes what holds
-    no voxels; `opened(path, level, write)` is a level's sink.
+    no voxels; `opened(path, level, write)` is a level's sink. `resumes` says that `create` leaves alone what it made
+    before, and that a sink tells a unit that was never written from any other; `need` are the bytes that voxels take
+    where that is known.
     """
 
     laid: Layout
     create: Callable[[Path], None]
     opened: Callable[[Path, int, bool], AbstractContextManager[Sink]]
+    resumes: bool = False
+    need: int = 0
 
 
 def below(laid: Layout, level: int) -> Layout:
@@ -71,6 +74,17 @@ def corner_nm(laid: Layout) -> tuple[float, float, float]:
     """Corner of the first voxel, which all levels share."""
     z, y, x = (at - size / 2 for at, size in zip(laid.translation_nm, laid.voxel_size_nm, strict=True))
     return z, y, x
+
+
+def voxel_bytes(laid: Layout) -> int:
+    """Bytes of the voxels of all levels, uncompressed."""
+    return sum(math.prod(laid.level_shape(level)) for level in range(laid.levels)) * np.dtype(laid.dtype).itemsize
+
+
+def only(folder: Path, pattern: str) -> bool:
+    """Whether the names of all entries of a folder, which has some, match a regular expression."""
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return bool(names) and all(re.fullmatch(pattern, name) for name in names)
 
 
 def is_labels(laid: Layout) -> bool:
@@ -106,9 +120,28 @@ def chunked(
     return nullcontext(Sink(unit, write, read))
 
 
-def copy(own: Read, sink: Sink, shape: Triple, workers: int, label: str) -> None:
-    """Write a level, unit by unit, each of them read whole; a worker holds one."""
-    each(lambda box: sink.write(box, own(box)), ShardGrid(shape, sink.unit).boxes(), workers, label)
+def copy(own: Read, sink: Sink, shape: Triple, begun: bool, workers: int, label: str) -> int:
+    """Write a level, unit by unit, each of them read whole; a worker holds one, or two of a level that was `begun`.
+
+    Of such a level units that hold the right voxels already are left alone; says how many were written.
+    """
+
+    def write(box: Box) -> bool:
+        voxels = own(box)
+        if begun and _holds(sink, box, voxels):
+            return False
+        sink.write(box, voxels)
+        return True
+
+    return sum(each(write, ShardGrid(shape, sink.unit).boxes(), workers, label))
+
+
+def _holds(sink: Sink, box: Box, voxels: np.ndarray) -> bool:
+    """Whether a unit can be read and has these voxels."""
+    try:
+        return np.array_equal(sink.read(box), voxels)
+    except ValueError:
+        return False
 
 
 def section_hashes(read: Read, laid: Layout, level: int, dtype: str, workers: int, label: str) -> list[str]:
@@ -130,37 +163,3 @@ def check_same(stated: Sequence[str], found: Sequence[str], what: str) -> None:
     for z, pair in enumerate(zip(stated, found, strict=True)):
         if pair[0] != pair[1]:
             raise ValueError(f"section {z} {what}: make the array again, or write to another disk")
-
-
-@contextmanager
-def whole_or_absent(out: Path) -> Iterator[Path]:
-    """Where to write: it becomes `out` at the end, and is removed if an exception comes first.
-
-    FileExistsError where `out` stands, or where another export is writing it.
-    """
-    check_free(out)
-    folder = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-    except OSError as error:
-        if folder.is_dir():
-            raise FileExistsError(
-                f"{folder} exists: {out.name} is being written, or was and got killed: then remove it"
-            ) from None
-        raise OSError(f"{out.parent} cannot be written to ({one_line(error)}): write elsewhere") from None
-    try:
-        yield folder / out.name
-        check_free(out)
-        os.rename(folder / out.name, out)
-        sync_folder(out.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_free(out: Path) -> None:
-    """FileExistsError where anything stands at `out`; ValueError for an address, which a path has made of one slash."""
-    if out.parts and out.parts[0].endswith(":"):
-        raise ValueError(f"{out} is an address: write to a path on disk, and copy it from there")
-    if os.path.lexists(out):
-        raise FileExistsError(f"{out} exists, and nothing is overwritten: remove it, or write elsewhere")

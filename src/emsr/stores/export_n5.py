@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr.durable import write_json
-from emsr.stores.export import Sink, Target, chunked
+from emsr.stores.export import Sink, Target, chunked, only
 from emsr.stores.ome import AXES, Layout
 
 COMPRESSION = {"type": "gzip", "level": 5, "useZlib": False}
@@ -20,7 +20,12 @@ COMPRESSION = {"type": "gzip", "level": 5, "useZlib": False}
 
 def target(laid: Layout) -> Target:
     """All levels."""
-    return Target(laid, partial(_create, laid), partial(_opened, laid))
+    return Target(laid, partial(_create, laid), partial(_opened, laid), resumes=True)
+
+
+def wrote(path: Path) -> bool:
+    """Whether what stands at `path` looks like an export, with nothing of others in it."""
+    return (path / "attributes.json").is_file() and only(path, r"attributes\.json|s\d+")
 
 
 def _create(laid: Layout, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emsr.durable import write_json
-from emsr.stores.export import Sink, Target, chunked, is_labels
+from emsr.stores.export import Sink, Target, chunked, is_labels, only
 from emsr.stores.ome import Layout, group_document
 
 COMPRESSOR = {"id": "blosc", "cname": "zstd", "clevel": 5, "shuffle": 1, "blocksize": 0}
@@ -18,7 +18,12 @@ COMPRESSOR = {"id": "blosc", "cname": "zstd", "clevel": 5, "shuffle": 1, "blocks
 
 def target(laid: Layout) -> Target:
     """All levels."""
-    return Target(laid, partial(_create, laid), partial(_opened, laid))
+    return Target(laid, partial(_create, laid), partial(_opened, laid), resumes=True)
+
+
+def wrote(path: Path) -> bool:
+    """Whether what stands at `path` looks like an export, with nothing of others in it."""
+    return (path / ".zattrs").is_file() and only(path, r"\.zgroup|\.zattrs|\d+")
 
 
 def _create(laid: Layout, path: Path) -> None:

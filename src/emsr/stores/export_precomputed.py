@@ -21,7 +21,7 @@ import numpy as np
 
 from emsr.durable import write_bytes, write_json
 from emsr.geometry import Box, Triple
-from emsr.stores.export import Sink, Target, chunked, corner_nm, is_labels
+from emsr.stores.export import Sink, Target, chunked, corner_nm, is_labels, only, voxel_bytes
 from emsr.stores.ome import MOST_SHARD_BYTES, Layout
 
 OPTIONS = ("sharded", "round_offset")
@@ -48,7 +48,14 @@ def target(laid: Layout, sharded: bool = False, round_offset: bool = False) -> T
         kept = off.index(True)
         log.warning("levels above %d are left out: their corner is no whole voxel; --round-offset moves them", kept - 1)
         laid = replace(laid, levels=kept)
-    return Target(laid, partial(_create, laid, sharded), partial(_opened, laid, sharded))
+    plain = not sharded and not is_labels(laid)
+    need = voxel_bytes(laid) if plain else 0
+    return Target(laid, partial(_create, laid, sharded), partial(_opened, laid, sharded), resumes=True, need=need)
+
+
+def wrote(path: Path) -> bool:
+    """Whether what stands at `path` looks like an export, with nothing of others in it."""
+    return (path / "info").is_file() and only(path, r"info|[\d.e+-]+_[\d.e+-]+_[\d.e+-]+")
 
 
 def _offset(laid: Layout, level: int) -> list[float]:

@@ -18,12 +18,14 @@ import numpy as np
 import tifffile
 
 from emsr.geometry import Box
-from emsr.stores.export import Sink, Target
+from emsr.stores.export import Sink, Target, only, voxel_bytes
 from emsr.stores.ome import Layout
+from emsr.stores.source import first_bytes
 
 LARGEST_ID = 2**32 - 1
 CLASSIC = 2**32 - 2**25  # bytes of voxels that still leave room for the tags of a classic TIFF
 SUFFIXES = (".tif", ".tiff")
+BIGTIFF = (b"II+\0", b"MM\0+")  # first bytes
 CENTIMETRE = 1e7  # nm
 Mode = Literal["r+", "r"]
 
@@ -31,7 +33,14 @@ Mode = Literal["r+", "r"]
 def target(laid: Layout) -> Target:
     """The finest level alone; a path that ends in .tif or .tiff becomes one file, any other a folder."""
     laid = replace(laid, levels=1, dtype="uint32" if laid.dtype == "uint64" else laid.dtype)
-    return Target(laid, partial(_create, laid), partial(_opened, laid))
+    return Target(laid, partial(_create, laid), partial(_opened, laid), need=voxel_bytes(laid))
+
+
+def wrote(path: Path) -> bool:
+    """Whether what stands at `path` looks like an export, with nothing of others in it."""
+    if path.is_file():
+        return path.suffix.lower() in SUFFIXES and first_bytes(path, 4) in BIGTIFF
+    return only(path, r"\d{6,}\.tif")
 
 
 def _create(laid: Layout, path: Path) -> None:
