@@ -13,23 +13,24 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import tensorstore as ts
 import tifffile
-from cloudvolume import CloudVolume
 from PIL import Image
 from skimage.feature import match_template
 
 from emsr import cli
+from emsr.commands.export import export
 from emsr.commands.view import view
 from emsr.durable import read_json, write_json
 from emsr.stores import open_source
 from emsr.stores.card import write_card
 from emsr.stores.link import write_link
-from emsr.stores.ome import Layout
+from emsr.stores.ome import Layout, group_document
+from emsr.stores.sections import section_sha256
 from emsr.stores.zarr import create, open_array, write_box
 from emsr.viewing.browser import NAMES, find_chromium, picture
 from emsr.viewing.layers import Layer, layers_of
@@ -40,6 +41,13 @@ Z, Y, X = SHAPE = (6, 64, 96)
 FINE = Layout(SHAPE, "uint8", (6, 64, 96), (2, 32, 32), (30.0, 4.0, 4.0), (-45.0, 402.0, 82.0))
 CORNER = (-60.0, 400.0, 80.0)  # voxels -2, 100, 20
 PLACE = {"voxel_size_nm": [30.0, 4.0, 4.0], "translation_nm": [-45.0, 402.0, 82.0]}
+SEGMENTS = "segmentations/sr/segments.json"
+EXPORTED = {
+    "image": ("sr.json", "precomputed", False),
+    "ids": (SEGMENTS, "precomputed", True),
+    "v2.zarr": ("sr.json", "ome-zarr-0.4", False),
+    "image.n5": ("sr.json", "n5", False),
+}
 has_chromium = any(map(shutil.which, NAMES))
 
 
@@ -54,28 +62,23 @@ def write(card: Path, laid: Layout, values: np.ndarray) -> None:
     create(array, laid)
     write_box(open_array(array, write=True), (0, 0, 0), values)
     place = {"voxel_size_nm": list(laid.voxel_size_nm), "translation_nm": list(laid.translation_nm)}
-    kept = {"shape": list(laid.shape), "dtype": laid.dtype, "array": array.name, "section_sha256": []}
+    kept = {
+        "shape": list(laid.shape),
+        "dtype": laid.dtype,
+        "array": array.name,
+        "section_sha256": section_sha256(array, 1),
+    }
     write_card(
         card, {**kept, **place, "source": {}, **dict.fromkeys(("degradation", "hr_shape", "damaged", "missing"))}
     )
 
 
-def precomputed(folder: Path, values: np.ndarray, kind: str) -> Path:
-    """The same place as cloud-volume writes it."""
-    info = CloudVolume.create_new_info(
-        num_channels=1,
-        layer_type=kind,
-        data_type=values.dtype.name,
-        encoding="raw" if kind == "image" else "compressed_segmentation",
-        resolution=FINE.voxel_size_nm[::-1],
-        voxel_offset=[round(at / size) for at, size in zip(CORNER, FINE.voxel_size_nm, strict=True)][::-1],
-        chunk_size=[32, 32, 2],
-        volume_size=SHAPE[::-1],
-    )
-    volume = CloudVolume(f"file://{folder}", info=info, progress=False, compress=False)
-    volume.commit_info()
-    volume[:] = values.T[..., None]
-    return folder
+def masked(folder: Path) -> None:
+    """OME-Zarr of bool."""
+    write_json(folder / "zarr.json", group_document(FINE, "mask"))
+    kvstore = {"driver": "file", "path": f"{folder}/0/"}
+    spec = {"driver": "zarr3", "kvstore": kvstore, "metadata": {"shape": SHAPE, "data_type": "bool"}}
+    ts.open(spec, create=True).result().write(blocks() > 127).result()
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +92,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     coarse = replace(coarse, shard=(6, 32, 64), levels=1)
     write(volume / "lr_x2.json", coarse, blocks()[:, ::2, ::2])
     ids = replace(FINE, dtype="uint64")
-    write(
-        volume / "segmentations" / "sr" / "segments.json", ids, np.where(blocks() > 127, blocks(), 0).astype("uint64")
-    )
+    write(volume / SEGMENTS, ids, np.where(blocks() > 127, blocks(), 0).astype("uint64"))
     write_json(volume / "segmentations" / "sr" / "affinities.json", {})
-    precomputed(volume / "out" / "image", blocks(), "image")
-    precomputed(volume / "out" / "ids", np.where(blocks() > 127, blocks(), 0).astype("uint64"), "segmentation")
+    for name, (image, format, sharded) in EXPORTED.items():
+        export(volume / image, volume.parent / "out" / name, format=format, sharded=sharded)
     return volume
 
 
 def test_layers_of_a_volume(results: Path) -> None:
-    found = layers_of([results, results / "sr.json", results / "out" / "ids"])
+    found = layers_of([results, results / "sr.json", results.parent / "out" / "ids"])
     assert [layer.name for layer in found] == ["lr_x2", "sr", "sr-segments", "sr-2", "ids"]
     assert [layer.is_segmentation for layer in found] == [False, False, True, False, True]
     assert [layer.format for layer in found] == ["zarr3"] * 4 + ["precomputed"]
@@ -116,12 +117,28 @@ def test_layers_of_a_volume(results: Path) -> None:
     assert [layer["visible"] for layer in viewer_state(found[2:3], "", "xy")["layers"]] == [True]
 
 
+def test_registered_hr_is_a_layer(results: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "hr_registered.json", read_json(results / "sr.json"))
+    (tmp_path / "sr.zarr").symlink_to(results / "sr.zarr")
+    assert [layer.name for layer in layers_of([tmp_path])] == ["hr_registered"]
+
+
+def test_n5_is_put_where_it_says(results: Path) -> None:
+    folder = results.parent / "out" / "image.n5"
+    for place, moved in ((folder, [20.0, 100.0, -2.0]), (folder / "s0", [20.0, 100.0, -2.0])):
+        (layer,) = viewer_state(layers_of([place]), "http://h/data/w", "xy")["layers"]
+        assert layer["source"]["url"] == f"n5://http://h/data/w/{place.name}"
+        assert [row[3] for row in layer["source"]["transform"]["matrix"]] == moved
+        assert layer["source"]["transform"]["outputDimensions"]["z"] == [3e-8, "m"]
+
+
 def test_source_in_place_is_shown_where_its_card_says(
     results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     card = {**read_json(results / "sr.json"), "array": "hr.link"}
     write_json(tmp_path / "hr.json", card)
-    for linked, format in ((results / "out" / "image", "precomputed"), (results / "sr.zarr", "zarr3")):
+    out = results.parent / "out"
+    for linked, format in ((out / "image", "precomputed"), (out / "image.n5", "n5"), (results / "sr.zarr", "zarr3")):
         write_link(tmp_path / "hr.link", open_source(linked))
         (layer,) = layers_of([tmp_path])
         assert (layer.root, layer.format, layer.corner_nm) == (linked.resolve(), format, CORNER)
@@ -157,7 +174,7 @@ def found(png: bytes, layer: Layer) -> tuple[float, tuple[int, int]]:
 
 @pytest.mark.skipif(not has_chromium, reason="no chromium: make chromium installs Debian's")
 def test_browser_draws_every_layer_at_its_place(results: Path) -> None:
-    layers = layers_of([results, results / "out" / "image", results / "out" / "ids"])
+    layers = layers_of([results, *(results.parent / "out" / name for name in EXPORTED)])
     places = []
     with (
         serving({one.name: one.root for one in layers}, None, "127.0.0.1", 0) as data,
@@ -170,7 +187,7 @@ def test_browser_draws_every_layer_at_its_place(results: Path) -> None:
             likeness, place = found(picture(page.client + fragment(state), find_chromium(None)), layer)
             assert likeness > 0.8, layer
             places.append(place)
-    assert len(places) == 5
+    assert len(places) == 3 + len(EXPORTED)
     assert np.ptp(np.array(places), axis=0).max() <= 1, places
 
 
@@ -186,10 +203,33 @@ def test_screenshot_by_the_verb(results: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.skipif(not has_chromium, reason="no chromium: make chromium installs Debian's")
 def test_picture_that_does_not_come_is_one_line(results: Path) -> None:
     layers = layers_of([results / "sr.json"])
-    with serving({}, bundled_client(), "127.0.0.1", 0) as address:
-        url = address.client + fragment(viewer_state(layers, address.data, "xy"))
-        with pytest.raises(OSError, match=r"^neuroglancer drew no whole picture in 4 s: sr: .*\w.*$"):
-            picture(url, find_chromium(None), patience_s=4)
+    with serving({}, bundled_client(), "127.0.0.1", 0) as address, socket.create_server(("127.0.0.1", 0)) as silent:
+        absent, unanswered = address.data, f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for data, said in (
+            (absent, r"cannot show sr: .*\w.*"),
+            (unanswered, "drew no whole picture in 4 s: chunks .*"),
+        ):
+            url = address.client + fragment(viewer_state(layers, data, "xy"))
+            with pytest.raises(OSError, match=rf"^neuroglancer {said}$"):
+                picture(url, find_chromium(None), patience_s=4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serving_ends_by_a_signal_and_frees_its_port(results: Path, number: signal.Signals) -> None:
+    words = [sys.executable, "-m", "emsr.cli", "view", str(results), "--no-browser"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        address = urlsplit(run.stdout.readline())
+        assert address.hostname == "127.0.0.1"
+        with socket.create_connection((address.hostname, address.port or 0)) as page:
+            page.sendall(
+                f"GET {address.path.replace('/v/', '/events/').rstrip('/')} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            assert page.recv(9) == b"HTTP/1.1 ", "a page that stays open"
+            run.send_signal(number)
+            assert run.wait(20) == 0
+        assert run.stdout.read() == "stopped\n"
+    socket.create_server((address.hostname, address.port or 0)).close()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
@@ -219,7 +259,8 @@ def test_browser_that_fails_is_one_line(tmp_path: Path) -> None:
         ([], "nothing to look at: name a volume"),
         (["nowhere"], "nowhere is neither a folder nor a card"),
         (["."], ". holds volumes: name one of them: cells"),
-        (["tiff"], "tiff is images: only OME-Zarr and precomputed are shown"),
+        (["tiff"], "tiff is images: only OME-Zarr, precomputed and N5 are shown"),
+        (["bool.zarr"], "bool.zarr is bool, which neuroglancer does not draw"),
         (["torn.json"], "torn.json is no image card"),
         (["other/sr.json"], "sr.zarr is .* not as .*sr.json states"),
         (["cells", "--port", "65536"], "port 65536 does not exist"),
@@ -238,6 +279,8 @@ def test_mistake_is_one_line_and_nothing_is_written(
     (folder / "torn.json").write_text("{}")
     (folder / "tiff").mkdir(exist_ok=True)
     tifffile.imwrite(folder / "tiff" / "0.tif", blocks()[0])
+    if not (folder / "bool.zarr").exists():
+        masked(folder / "bool.zarr")
     if not (folder / "other").exists():
         write_json(folder / "other" / "sr.json", {**read_json(results / "sr.json"), "shape": [1, 2, 3]})
         (folder / "other" / "sr.zarr").symlink_to(results / "sr.zarr")

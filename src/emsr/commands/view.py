@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import webbrowser
@@ -22,14 +23,14 @@ def view(
     screenshot: Path | None = None,
     chromium: Path | None = None,
 ) -> None:
-    """Serve a volume and open it in neuroglancer; prints the address, and serves until Ctrl+C.
+    """Serve a volume and open it in neuroglancer; prints the address, and serves until Ctrl+C or SIGTERM.
 
-    PLACES are RESULTS/VOLUME (its lr, bicubic, sr, hr, labels and segments), cards (sr.json), or folders of OME-Zarr or
-    neuroglancer's precomputed. Files are only read, and reached with the printed address alone, from this machine
-    unless `--host` says otherwise; `--port` 0 takes a free one. `--layout` is 4panel or xy. The page comes from the
-    package neuroglancer, and nothing from the network; `--client URL` takes another. It is opened in a browser where
-    there is a desktop, unless `--no-browser`. `--screenshot OUT.png` draws without a window and ends: for it
-    `--chromium PATH`, or a Chromium on PATH, is started.
+    PLACES are RESULTS/VOLUME (its lr, bicubic, sr, hr, labels and segments), cards (sr.json), or folders of OME-Zarr,
+    neuroglancer's precomputed or N5, such as `emsr export` writes. Files are only read, and reached with the printed
+    address alone, from this machine unless `--host` says otherwise; `--port` 0 takes a free one. `--layout` is 4panel
+    or xy. The page comes from the package neuroglancer, and nothing from the network; `--client URL` takes another. It
+    is opened in a browser where there is a desktop, unless `--no-browser`. `--screenshot OUT.png` draws without a
+    window and ends: for it `--chromium PATH`, or a Chromium on PATH, is started.
     """
     from emsr.durable import write_bytes
     from emsr.viewing.browser import find_chromium, picture
@@ -57,10 +58,19 @@ def view(
             return
         if not no_browser and _desktop():
             webbrowser.open(url)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            sys.stdout.write("stopped\n")
+        _wait()
+        sys.stdout.write("stopped\n")
+
+
+def _wait() -> None:
+    """Wait for Ctrl+C or SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _desktop() -> bool:

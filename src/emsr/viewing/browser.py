@@ -66,7 +66,7 @@ def find_chromium(stated: Path | None) -> Path:
 def picture(url: str, chromium: Path, patience_s: float = PATIENCE_S) -> bytes:
     """A PNG of 1600 x 1000 pixels of neuroglancer at `url`, when its visible data are drawn.
 
-    OSError, in one line, where Chromium ends or the data do not come within `patience_s`.
+    OSError, in one line, where Chromium ends, a layer cannot be opened, or data do not come within `patience_s`.
     """
     with TemporaryDirectory(prefix="emsr-view-", ignore_cleanup_errors=True) as folder:
         profile = Path(folder)
@@ -103,12 +103,13 @@ async def _picture(process: subprocess.Popen[bytes], profile: Path, patience_s: 
             page = await _page(process, profile)
             await _call(page, "Emulation.setDeviceMetricsOverride", **SIZE)
             while not await _evaluate(page, READY):
+                if trouble := await _evaluate(page, TROUBLE):
+                    raise OSError(f"neuroglancer cannot show {' '.join(trouble.split())}")
                 await asyncio.sleep(PAUSE_S)
             shot = await _call(page, "Page.captureScreenshot", format="png")
             return base64.b64decode(shot["data"])
     except TimeoutError:
-        trouble = await _evaluate(page, TROUBLE) if page else "Chromium does not answer"
-        reason = " ".join(str(trouble or "chunks are missing, or the machine is slow").split())
+        reason = "chunks are missing, or the machine is slow" if page else "Chromium does not answer"
         raise OSError(f"neuroglancer drew no whole picture in {patience_s:g} s: {reason}") from None
     finally:
         if page:

@@ -17,8 +17,9 @@ from emsr.stores.zarr import open_array
 
 log = logging.getLogger(__name__)
 
-CARDS = ("lr.json", "lr_x*.json", "bicubic_x*.json", "sr.json", "hr.json", "labels.json")
+CARDS = ("lr.json", "lr_x*.json", "bicubic_x*.json", "sr.json", "hr.json", "hr_registered.json", "labels.json")
 SEGMENTS = "segmentations/*/segments.json"
+DRAWN = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 Lengths = tuple[float, float, float]
 
 
@@ -40,11 +41,11 @@ class Layer:
     @property
     def is_segmentation(self) -> bool:
         """Whether the voxels are ids."""
-        return self.dtype in ("uint32", "uint64", "int64")
+        return self.dtype in ("uint32", "uint64")
 
 
 def layers_of(places: Sequence[Path]) -> list[Layer]:
-    """The layers of results of a volume (a folder), of cards, and of folders of OME-Zarr or precomputed.
+    """The layers of results of a volume (a folder), of cards, and of folders of OME-Zarr, precomputed or N5.
 
     A source that is used in place and that neuroglancer would show elsewhere is left out with a warning. Raises
     ValueError or FileNotFoundError, in one line, for a place that holds nothing to look at.
@@ -100,26 +101,35 @@ def _of_card(card: Path) -> list[Layer]:
 def _linked(spec: dict[str, Any]) -> Path:
     """The folder of the multiscale volume that a linked array is a level of."""
     folder = Path(spec["kvstore"]["path"])
-    return folder.parent if spec["driver"] in ("zarr", "zarr3") else folder
+    level = spec["driver"] in ("zarr", "zarr3") or (spec["driver"] == "n5" and folder.name == "s0")
+    return folder.parent if level else folder
 
 
 def _of_folder(name: str, folder: Path) -> Layer:
-    """A folder of OME-Zarr or precomputed as a layer; ValueError, in one line, where neuroglancer cannot place it."""
+    """A folder of OME-Zarr, precomputed or N5; ValueError, in one line, where neuroglancer cannot place or draw it."""
     source = open_source(folder)
     source.close()
-    if source.format not in ("zarr", "precomputed"):
-        raise ValueError(f"{folder} is {source.format}: only OME-Zarr and precomputed are shown, so export it as one")
-    if len(source.shape) != 3 or source.voxel_size_nm is None or source.translation_nm is None:
-        raise ValueError(f"{folder} states no voxel size in nm for axes z, y, x: mend its OME-Zarr metadata")
+    if source.format not in ("zarr", "precomputed", "n5"):
+        shown = "OME-Zarr, precomputed and N5"
+        raise ValueError(
+            f"{folder} is {source.format}: only {shown} are shown, so ingest it, or export its card as one"
+        )
+    size, centre = source.voxel_size_nm, source.translation_nm
+    if source.format == "n5" and size and not centre:  # as neuroglancer takes it
+        centre = _lengths([side / 2 for side in size])
+    if len(source.shape) != 3 or size is None or centre is None:
+        raise ValueError(f"{folder} states no voxel size in nm for axes z, y, x: mend its {source.format} metadata")
+    if source.dtype.name not in DRAWN:
+        raise ValueError(f"{folder} is {source.dtype}, which neuroglancer does not draw: convert it to {DRAWN[0]}")
     version = "zarr3" if (folder / "zarr.json").is_file() else "zarr2"
     return Layer(
         name,
         folder.resolve(),
-        "precomputed" if source.format == "precomputed" else version,
+        version if source.format == "zarr" else source.format,
         triple(source.shape),
         source.dtype.name,
-        source.voxel_size_nm,
-        _corner(source.translation_nm, source.voxel_size_nm),
+        size,
+        _corner(centre, size),
     )
 
 

@@ -45,13 +45,25 @@ class Address:
     data: str
 
 
-class Files(StaticFileHandler):
-    """The files of one folder; 404 for what is none, or lies outside once links are resolved."""
+class Readable(RequestHandler):
+    """What pages of other origins may read."""
 
     def set_default_headers(self) -> None:
         """Headers of every answer, also of errors: a browser cannot read the status of a 404 without CORS."""
         for name, value in HEADERS.items():
             self.set_header(name, value)
+
+
+class Nothing(Readable):
+    """404 for every other address; neuroglancer asks for attributes of N5 also above the folder that is served."""
+
+    def prepare(self) -> None:
+        """Answer before the method matters."""
+        raise HTTPError(404)
+
+
+class Files(Readable, StaticFileHandler):
+    """The files of one folder; 404 for what is none, or lies outside once links are resolved."""
 
     def options(self, path: str) -> None:
         """Answer what a browser asks before it reads across origins."""
@@ -117,7 +129,7 @@ def serving(folders: Mapping[str, Path], client: Path | None, host: str, port: i
     if client:
         routes.append((f"/v/{word}/(.*)", Files, {"path": str(client), "default_filename": "index.html"}))
         routes.append((f"/events/{word}", Events))
-    application = Application(routes, log_function=_log)
+    application = Application(routes, default_handler_class=Nothing, log_function=_log)
     start = f"http://{_shown(host)}:{listener.getsockname()[1]}"
     with _running(application, listener):
         yield Address(f"{start}/v/{word}/", f"{start}/data/{word}")

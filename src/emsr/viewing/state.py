@@ -1,7 +1,7 @@
 """The state of neuroglancer that shows layers, and the address that holds it.
 
 Neuroglancer counts its axes in voxels of a size that the state gives, in metres, and puts whole numbers on corners of
-voxels; it moves the translations of OME-Zarr, which are centres, by itself.
+voxels; it moves the translations of OME-Zarr, which are centres, by itself, and reads none of N5: the state has those.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ def viewer_state(layers: Sequence[Layer], address: str, layout: str) -> dict[str
         (corner + (count // 2 + 0.5) * size) / size
         for corner, count, size in zip(first.corner_nm, first.shape, first.voxel_size_nm, strict=True)
     ]
-    metres = {axis: [size / 1e9, "m"] for axis, size in zip("zyx", first.voxel_size_nm, strict=True)}
     side = max(first.shape[1:])
     return {
-        "dimensions": {axis: metres[axis] for axis in "xyz"},
+        "dimensions": _dimensions(first),
         "position": middle[::-1],
         "crossSectionScale": side / FITS,
         "projectionScale": 2 * side,
@@ -55,9 +54,22 @@ def _shown(layers: Sequence[Layer]) -> Layer:
     return min(images, key=lambda layer: (float(np.prod(layer.voxel_size_nm)), layer.name != "sr"))
 
 
+def _dimensions(layer: Layer) -> dict[str, Any]:
+    """Axes x, y, z and what a voxel spans along them."""
+    return {axis: [size / 1e9, "m"] for axis, size in zip("xyz", layer.voxel_size_nm[::-1], strict=True)}
+
+
+def _moved(layer: Layer) -> dict[str, Any]:
+    """A transform that puts voxel 0 of a source, whose axes are x, y, z, at the corner of the layer."""
+    corner = [at / size for at, size in zip(layer.corner_nm, layer.voxel_size_nm, strict=True)][::-1]
+    matrix = np.column_stack([np.eye(3), corner]).tolist()
+    return {"outputDimensions": _dimensions(layer), "matrix": matrix}
+
+
 def _layer(layer: Layer, address: str, visible: bool) -> dict[str, Any]:
     """What the state says of one layer."""
-    source = f"{layer.format}://{address}/{quote(layer.name, safe='')}"
+    url = f"{layer.format}://{address}/{quote(layer.name, safe='')}"
+    source = {"url": url, "transform": _moved(layer)} if layer.format == "n5" else url
     stated = {"type": "image", "source": source, "name": layer.name, "visible": visible}
     if layer.is_segmentation:
         return {**stated, "type": "segmentation", "selectedAlpha": 0.4}
