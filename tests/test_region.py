@@ -248,7 +248,7 @@ def test_crops_show_what_was_made(tmp_path: Path) -> None:
     card = {"shape": [8, 1600, 1600], "skipped": {"shard": [8, 800, 800], "runs": [[0, 3]]}}
     lr = np.zeros((8, 400, 400), np.uint8)
     images = Images(lr, None, None, 4, "bicubic", None, made_of(card))
-    assert _middle(images, 0, card) == ((944, 1456), (944, 1456)), "512 voxels around 1200"
+    assert _middle(images, 0) == ((944, 1456), (944, 1456)), "512 voxels around 1200"
     plan = Plan((8, 400, 400), 4, 16, 4, (8, 800, 800), ((0,),) * 8, within=Box((0, 1, 1), (1, 2, 2)))
     assert _centre(plan) == [4, 1200, 1200]
 

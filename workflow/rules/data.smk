@@ -75,6 +75,7 @@ rule register:
         f"{R}/logs/register/{{volume}}.log",
     benchmark:
         f"{R}/benchmarks/register/{{volume}}.tsv"
+    priority: 2  # before trainings that could start already: others wait for these
     conda:
         "../../envs/cpu.yaml"
     threads: settings.config.workers

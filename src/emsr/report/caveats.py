@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from emsr.report import worth
+from emsr.report import registration, worth
 from emsr.report.blocks import decibels, numbered
 from emsr.report.evidence import TrainingEvidence, VolumeEvidence
 from emsr.report.health import checks
@@ -26,6 +26,7 @@ def of_volume(volume: VolumeEvidence) -> list[Point]:
         *_far_under(volume),
         *_inconsistent(volume),
         *_seams(volume.seams),
+        *registration.doubts(volume),
         *worth.doubts(volume.segments),
         *_unmeasured(volume),
     ]
@@ -56,14 +57,21 @@ def _absent(volume: VolumeEvidence) -> list[Point]:
     points: list[Point] = []
     if left := not_made(volume.sr):
         points.append(("warn", f"Not made, so the result is empty there and in no score: {left}."))
-    if volume.missing:
-        points.append(("warn", f"Without data, so the result is empty there: {numbered(list(volume.missing))}."))
+    if empty := sorted(map(int, volume.lr.get("missing") or {})):
+        points.append(("warn", f"Without data, so the result is empty there: {numbered(empty)}."))
+    if untold := [z for z in volume.missing if z not in empty and not _unregistered(volume, z)]:
+        points.append(("warn", f"Without hr, so in no score: {numbered(untold)}."))
     if parts := sorted(map(int, volume.lr.get("damaged_parts") or {})):
         points.append(("warn", f"Black or saturated in part, so not to be trusted there: {numbered(parts)} of lr."))
     if volume.damaged:
         words = f"Damaged, so made from own data alone and in no score: {numbered(list(volume.damaged))}."
         points.append(("warn", words))
     return points
+
+
+def _unregistered(volume: VolumeEvidence, z: int) -> bool:
+    """Whether hr of a section was left out by registration, which says so itself."""
+    return bool(((volume.hr or {}).get("missing") or {}).get(str(z)) == "unregistered")
 
 
 def _measured(volume: VolumeEvidence) -> list[Mapping[str, Any]]:

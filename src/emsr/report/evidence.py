@@ -39,7 +39,7 @@ class CrossView:
 
     ``axis`` is "x" or "y"; ``start`` the crop's first voxel (z, axis); ``fixed`` the coordinate on the third axis.
     Borders are voxel coordinates at which a new shard or job begins, as (along z, along axis). ``absent`` are
-    sections without data, ``damaged`` those made from their own data.
+    sections without data, ``untold`` those that only hr has none of, ``damaged`` those made from their own data.
     """
 
     axis: str
@@ -50,6 +50,7 @@ class CrossView:
     shard_borders: tuple[Sequence[int], Sequence[int]] = ((), ())
     job_borders: tuple[Sequence[int], Sequence[int]] = ((), ())
     absent: frozenset[int] = frozenset()
+    untold: frozenset[int] = frozenset()
     damaged: frozenset[int] = frozenset()
 
 

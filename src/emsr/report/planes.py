@@ -51,7 +51,7 @@ def cross_picture(views: Sequence[CrossView]) -> Figure:
 def _plane(axes: Axes, view: CrossView, name: str, factors: tuple[int, int]) -> None:
     """One image, sections without data in a colour of their own, its marks around it."""
     image = np.repeat(view.images[name][..., None], 3, axis=2)
-    for z in view.absent:
+    for z in view.absent | (view.untold if name == "hr" else frozenset()):
         if 0 <= z - view.start[0] < len(image):
             image[z - view.start[0]] = np.round(255 * np.array(to_rgb(ABSENT)))
     show(axes, image, factors)

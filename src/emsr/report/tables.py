@@ -129,7 +129,9 @@ def damage_table(volume: VolumeEvidence) -> Table | Paragraph:
     found += [(z, "missing", why) for z, why in volume.missing.items()]
     if not found:
         return Paragraph(f"None of the {volume.length} sections was found damaged or missing.")
-    words = f"In no score: {numbered([z for z, *_ in found])}. As neighbours, the nearest good sections stand for them"
+    words = f"In no score: {numbered([z for z, *_ in found])}"
+    if set(volume.lr.get("damaged") or ()) | set(volume.lr.get("missing") or ()):
+        words += ". As neighbours, the nearest good sections stand for those of lr"
     return Table(words, ("z", "state", "reason"), sorted(found))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emsr.report import caveats, segmentation, tables
+from emsr.report import caveats, registration, segmentation, tables
 from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels, numbered
 from emsr.report.charts import score_chart, use_chart
 from emsr.report.evidence import VolumeEvidence
@@ -67,6 +67,7 @@ def chapter(volume: VolumeEvidence, drawings: Drawings) -> Chapter:
             Chapter("Sections side by side", _side_by_side(volume, drawings.sections)),
             Chapter("Across the sections", _across(drawings.planes)),
             Chapter("Scores", _scores(volume)),
+            *registration.chapters(volume),
             Chapter("Seams", [tables.seam_table(volume)]),
             Chapter("Damaged and missing sections", [tables.damage_table(volume)]),
         ],
@@ -86,7 +87,8 @@ def _facts(volume: VolumeEvidence) -> list[Block]:
         ("weights", volume.weights or "–"),
         ("computed with", _made_by(volume.sr)),
         ("low resolution comes from", _origin(volume)),
-        ("truth", _source(volume.hr) if volume.hr else "none: this volume has only low resolution"),
+        ("truth", _truth(volume.hr)),
+        *registration.facts(volume.hr),
         ("root hash of the super-resolved voxels", str(volume.sr.get("sha256", "–"))),
     ]
     with styled():
@@ -129,6 +131,12 @@ def _origin(volume: VolumeEvidence) -> str:
     if made:
         return f"hr, made coarser: {listed(made)}"
     return _source(volume.lr)
+
+
+def _truth(hr: Mapping[str, Any] | None) -> str:
+    if not hr:
+        return "none: this volume has only low resolution"
+    return "hr, imaged apart and registered to lr" if hr.get("registration") else _source(hr)
 
 
 def listed(values: Mapping[str, Any]) -> str:

@@ -34,10 +34,10 @@ def open_images(paths: Json, cards: Mapping[str, Json | None]) -> Images:
     return Images(arrays["lr"], arrays["sr"], arrays.get("hr"), int(paths["scale"]), "bicubic", shown, made)
 
 
-def around(centre: int, length: int, scale: int, side: int = SIDE) -> Span:
-    """At most ``side`` voxels around ``centre`` within [0, length), on the grid of lr pixels."""
-    side = min(side - side % scale, length)
-    low = min(max(centre - side // 2, 0), length - side)
+def around(centre: int, end: int, scale: int, side: int = SIDE, first: int = 0) -> Span:
+    """At most ``side`` voxels around ``centre`` within [first, end), on the grid of lr pixels, which ``first`` is."""
+    side = min(side - side % scale, end - first)
+    low = min(max(centre - side // 2, first), end - side)
     low -= low % scale
     return low, low + side
 
@@ -72,7 +72,7 @@ def _worth(row: Json, truth: bool) -> float | None:
 def section_views(images: Images, scores: Json, sr: Json) -> list[SectionView]:
     """The chosen sections, each around the middle of what was made of what hr shows."""
     rows = {row["z"]: row for row in scores.get("per_section") or ()}
-    places = {z: _middle(images, z, sr) for z, _ in chosen(scores)}
+    places = {z: _middle(images, z) for z, _ in chosen(scores)}
     voxel = float(sr["voxel_size_nm"][1]), float(sr["voxel_size_nm"][2])
     return [
         SectionView(
@@ -88,13 +88,13 @@ def section_views(images: Images, scores: Json, sr: Json) -> list[SectionView]:
     ]
 
 
-def _middle(images: Images, z: int, sr: Json) -> Area:
-    """Around the middle of the largest part of section ``z`` that was made."""
+def _middle(images: Images, z: int) -> Area:
+    """Around the middle of the largest part of section ``z`` that was made, within what hr shows."""
     parts = images.parts(z, images.covered) or [images.covered]
     largest = max(parts, key=lambda part: (part[0][1] - part[0][0]) * (part[1][1] - part[1][0]))
     y, x = (
-        around((low + high) // 2, length, images.scale)
-        for (low, high), length in zip(largest, sr["shape"][1:], strict=True)
+        around((low + high) // 2, end, images.scale, first=first)
+        for (low, high), (first, end) in zip(largest, images.covered, strict=True)
     )
     return y, x
 
@@ -117,7 +117,8 @@ def cross_views(images: Images, sr: Json, plan: Plan, jobs: int, cards: Sequence
 
     Where shards are skipped the middle is that of the box in which all lie that were made.
     """
-    absent = {int(z) for card in cards for z in ((card or {}).get("missing") or {})} | set(sr.get("invalid") or ())
+    lr, hr = ({int(z) for z in (card or {}).get("missing") or {}} for card in cards)
+    absent = lr | set(sr.get("invalid") or ())
     damaged = frozenset(int(z) for card in cards for z in ((card or {}).get("damaged") or {}))
     borders = [(job_borders(plan, axis, jobs), shard_borders(plan, axis)) for axis in range(3)]
     centre = _centre(plan)
@@ -131,13 +132,14 @@ def cross_views(images: Images, sr: Json, plan: Plan, jobs: int, cards: Sequence
         views.append(
             CrossView(
                 axis=name,
-                images=plane_crops(images, (z, along), fixed, axis, absent),
+                images=plane_crops(images, (z, along), fixed, axis, (absent, hr)),
                 start=(z[0], along[0]),
                 fixed=fixed,
                 voxel_nm=(float(sr["voxel_size_nm"][0]), float(sr["voxel_size_nm"][axis])),
                 job_borders=(borders[0][0], borders[axis][0]),
                 shard_borders=(borders[0][1], borders[axis][1]),
                 absent=frozenset(absent),
+                untold=frozenset(hr - absent),
                 damaged=damaged,
             )
         )
@@ -163,18 +165,21 @@ def _depth(sr: Json, axis: int) -> int:
 
 
 def plane_crops(
-    images: Images, area: tuple[Span, Span], fixed: int, axis: int, absent: set[int]
+    images: Images, area: tuple[Span, Span], fixed: int, axis: int, gone: tuple[set[int], set[int]]
 ) -> dict[str, np.ndarray]:
-    """Lines (z, along) of bicubic, sr and, where there is one, hr; sections without data are black."""
+    """Lines (z, along) of bicubic, sr and, where there is one, hr.
+
+    ``gone`` are the sections without data, of all images and of hr; they are black.
+    """
     (z0, z1), along = area
     names = ["bicubic", "sr", "hr"] if images.hr is not None else ["bicubic", "sr"]
     found = {name: np.zeros((z1 - z0, along[1] - along[0]), np.uint8) for name in names}
     line = ((fixed, fixed + 1), along) if axis == 2 else (along, (fixed, fixed + 1))
     for z in range(z0, z1):
-        if z in absent:
+        if z in gone[0]:
             continue
         found["bicubic"][z - z0] = bicubic(images, z, line).ravel()
         found["sr"][z - z0] = read(images.sr, z, line).ravel()
-        if images.hr is not None:
+        if images.hr is not None and z not in gone[1]:
             found["hr"][z - z0] = read(images.hr, z, line).ravel()
     return found
