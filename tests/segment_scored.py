@@ -71,12 +71,14 @@ class Scored:
         name = f"labels{len(list(self.folder.iterdir()))}"
         self.settings["labels"] = str(image(self.folder, truth, damaged, name, voxel_size_nm=[*SIZE]))
 
-    def write(self, name: str, damaged: tuple[int, ...] = (), kind: str | None = None, weights: str = "w") -> None:
+    def write(
+        self, name: str, damaged: tuple[int, ...] = (), kind: str | None = None, weights: str = "w", **stated: Any
+    ) -> None:
         """Segments, affinities and threshold of one segmentation."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         made = {"source": {"image_sha256": name}, "threshold": 0.5, "threshold_source": "config", "method": "exact"}
-        image(folder, self.segments[name], damaged, "segments", voxel_size_nm=[*SIZE], **made)
+        image(folder, self.segments[name], damaged, "segments", voxel_size_nm=[*SIZE], **made, **stated)
         near: Any = self.near[name]
         create(folder / "near.zarr", Layout(near.shape[1:], "uint8", near.shape[1:], near.shape[1:], SIZE, channels=3))
         write_box(open_array(folder / "near.zarr", write=True), (0, 0, 0), near)

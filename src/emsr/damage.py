@@ -56,7 +56,7 @@ class SectionAccumulator:
     def __init__(self, depth: int, shape: tuple[int, int], top: int = 255) -> None:
         """`depth` sections at once; `top` is the largest grey level there is."""
         self.shape, self.top = shape, top
-        self.block = _block(shape)
+        self.block = block_side(shape)
         blocks = [-(-side // self.block) for side in shape]
         self.sums = np.zeros((depth, *blocks))
         self.black, self.saturated = np.zeros(depth, np.int64), np.zeros(depth, np.int64)
@@ -142,7 +142,7 @@ def find_parts(
 
 def _boxes(blocks: np.ndarray, shape: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Voxels (y, x) of the boxes around connected blocks that are wide enough."""
-    block = _block(shape)
+    block = block_side(shape)
     wide = binary_opening(blocks, np.ones((LEAST_BLOCKS, LEAST_BLOCKS)))
     found = []
     for rows, columns in find_objects(label(wide)[0]):
@@ -160,8 +160,8 @@ def parts_table(parts: Mapping[int, Sequence[Part]]) -> str:
     return "\n".join(["z\ty0\ty1\tx0\tx1\tstate", *rows]) + "\n"
 
 
-def _block(shape: tuple[int, int]) -> int:
-    """Side of a block of a section of `shape` (y, x)."""
+def block_side(shape: tuple[int, int]) -> int:
+    """Side in voxels of a block of a section of `shape` (y, x)."""
     return max(1, -(-max(shape) // BLOCKS))
 
 

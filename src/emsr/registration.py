@@ -65,6 +65,16 @@ class Similarity:
         left, right = max(nw.real, sw.real), min(ne.real, se.real)
         return _whole(top, bottom, height), _whole(left, right, width)
 
+    def around(self, area: Area) -> Area:
+        """The area of the fixed image, not cut at its ends, that holds all of an area of the moving one."""
+        (top, bottom), (left, right) = area
+        corners = [self.back(complex(x, y)) for y in (top, bottom) for x in (left, right)]
+        y, x = (
+            (math.floor(min(along) + TOLERATED), math.ceil(max(along) - TOLERATED))
+            for along in ([at.imag for at in corners], [at.real for at in corners])
+        )
+        return y, x
+
 
 def between(one: Similarity, other: Similarity, part: float) -> Similarity:
     """The similarity ``part`` (0 to 1) of the way from one to the other."""

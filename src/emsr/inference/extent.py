@@ -140,9 +140,18 @@ def reasons(allocated: Json, grid: ShardGrid) -> dict[Triple, str]:
 
 def made_areas(card: Json, z: int) -> list[Spans]:
     """The parts (y, x) of section z of an sr volume whose voxels were made, as rectangles of whole shards."""
-    shape, skipped = triple(card["shape"]), card.get("skipped")
-    if not skipped:
-        return [((0, shape[1]), (0, shape[2]))]
+    shape = triple(card["shape"])
+    return _areas(card, z, True) if card.get("skipped") else [((0, shape[1]), (0, shape[2]))]
+
+
+def skipped_areas(card: Json, z: int) -> list[Spans]:
+    """The parts (y, x) of section z of an sr volume, or of what is made of one, that were skipped."""
+    return _areas(card, z, False) if card.get("skipped") else []
+
+
+def _areas(card: Json, z: int, wanted: bool) -> list[Spans]:
+    """Rectangles of whole shards of the layer of section z: of those made, or of those skipped."""
+    shape, skipped = triple(card["shape"]), card["skipped"]
     grid = ShardGrid(shape, triple(skipped["shard"]))
     _, rows, columns = grid.counts
     first = grid.number((z // grid.shard[0], 0, 0))
@@ -153,7 +162,7 @@ def made_areas(card: Json, z: int) -> list[Spans]:
             break
         for number in range(max(low - first, 0), min(high - first, len(made))):
             made[number] = False
-    table = [made[row * columns : (row + 1) * columns] for row in range(rows)]
+    table = [[cell is wanted for cell in made[row * columns : (row + 1) * columns]] for row in range(rows)]
     _, deep, wide = grid.shard
     return [
         ((top * deep, min(bottom * deep, shape[1])), (left * wide, min(right * wide, shape[2])))

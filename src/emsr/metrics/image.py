@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 from skimage.metrics import structural_similarity
 
 WINDOW = 7  # pixels, the side of SSIM's window
@@ -92,21 +93,50 @@ def ssim(truth: np.ndarray, image: np.ndarray, data_range: float = DATA_RANGE) -
 
 
 def tally_tile(
-    truth: np.ndarray, image: np.ndarray, core: tuple[slice, slice], data_range: float = DATA_RANGE
+    truth: np.ndarray,
+    image: np.ndarray,
+    core: tuple[slice, slice],
+    data_range: float = DATA_RANGE,
+    left_out: np.ndarray | None = None,
 ) -> Tally:
     """The sums of one tile of a section.
 
     ``truth`` and ``image`` (y, x) are the tile with a halo of ``BORDER`` pixels, less where the section ends; ``core``
     is the tile inside them. Tallies of tiles that partition a section add up to the section's, because the pixels
-    whose window fits into the array are those of the tile that have an SSIM value in the whole section.
+    whose window fits into the array are those of the tile that have an SSIM value in the whole section. ``left_out``
+    (bool, as the arrays) are pixels that are in no sum, nor are windows that touch one.
     """
     _same_shape(truth, image)
+    if left_out is not None:
+        return _tally_rest(truth, image, core, data_range, left_out)
     error = squared_error(truth[core], image[core])
     pixels = truth[core].size
     if min(truth.shape) < WINDOW:  # all of the tile lies at the section's end, where there is no SSIM value
         return Tally(error, pixels)
     inner = (truth.shape[0] - 2 * BORDER) * (truth.shape[1] - 2 * BORDER)
     return Tally(error, pixels, ssim(truth, image, data_range) * inner, inner)
+
+
+def _tally_rest(
+    truth: np.ndarray, image: np.ndarray, core: tuple[slice, slice], data_range: float, left_out: np.ndarray
+) -> Tally:
+    """The sums of a tile without the pixels and windows that are left out."""
+    kept = ~left_out[core]
+    error, pixels = squared_error(*(one[core][kept][None] for one in (truth, image))), int(kept.sum())
+    if min(truth.shape) < WINDOW:
+        return Tally(error, pixels)
+    _, values = structural_similarity(truth, image, win_size=WINDOW, data_range=data_range, full=True)
+    whole = whole_windows(left_out, BORDER)
+    return Tally(error, pixels, float(values[BORDER:-BORDER, BORDER:-BORDER][whole].sum()), int(whole.sum()))
+
+
+def whole_windows(left_out: np.ndarray, border: int) -> np.ndarray:
+    """Of the windows inside a section (y, x), ``border`` pixels around their centre, those (bool) that touch nothing
+    that is left out.
+    """
+    touched = maximum_filter(left_out, 2 * border + 1, mode="constant", cval=False)
+    found: np.ndarray = ~touched[border : len(touched) - border, border : touched.shape[1] - border]
+    return found
 
 
 def summary(sections: Sequence[Tally], data_range: float = DATA_RANGE) -> dict[str, float | int | None]:

@@ -181,12 +181,18 @@ class Difference:
 
 
 def difference(
-    sr: np.ndarray, hr: np.ndarray, thresholds: tuple[int, int], tolerance: Tolerance, core: Region = EVERYWHERE
+    sr: np.ndarray,
+    hr: np.ndarray,
+    thresholds: tuple[int, int],
+    tolerance: Tolerance,
+    core: Region = EVERYWHERE,
+    left_out: np.ndarray | None = None,
 ) -> Difference:
     """What sr invents and loses of hr's membrane in one window.
 
     ``sr`` and ``hr`` are membrane probabilities (z, y, x; uint8 or floats in [0, 1]) with a halo of ``tolerance.reach``
-    voxels around ``core``; ``thresholds`` the levels (0 to 255) from which each is membrane.
+    voxels around ``core``; ``thresholds`` the levels (0 to 255) from which each is membrane. Voxels within the
+    tolerance of one that is ``left_out`` (bool, same shape), where either image may show nothing, are not compared.
     """
     if sr.shape != hr.shape or sr.ndim != 3:
         raise ValueError(f"sr is {sr.shape} and hr {hr.shape} voxels: compare one window (z, y, x) of both")
@@ -195,8 +201,9 @@ def difference(
     ours, theirs = (levels(image) >= level for image, level in zip((sr, hr), thresholds, strict=True))
     invented = ours & ~dilated(theirs, tolerance)
     lost = theirs & ~dilated(ours, tolerance)
-    counts = (int(np.count_nonzero(part[core])) for part in (ours, invented, theirs, lost))
-    return Difference(ours[core].size, *counts)
+    kept = np.ones(sr.shape, bool) if left_out is None else ~dilated(left_out, tolerance)
+    counts = (int(np.count_nonzero((part & kept)[core])) for part in (ours, invented, theirs, lost))
+    return Difference(int(np.count_nonzero(kept[core])), *counts)
 
 
 def ranked(

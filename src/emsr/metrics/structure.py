@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import correlate1d
 
+from emsr.metrics.image import whole_windows
+
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, finest first (Wang et al. 2003, section 4)."""
 SIGMA = 1.5  # pixels
@@ -94,13 +96,14 @@ def tally_tile(
     core: tuple[slice, slice],
     scales: int = 5,
     data_range: float = DATA_RANGE,
+    left_out: np.ndarray | None = None,
 ) -> Tally:
     """The sums of one tile of a section.
 
     ``truth`` and ``image`` (y, x) are the tile with a halo of ``HALO`` pixels, less where the section ends; ``core`` is
     the tile inside them. Tiles start at multiples of 16 pixels of the section, and so must the arrays, so that the
-    coarse pixels are the section's. Raises ValueError where ``core`` does not, for other shapes and for scales outside
-    1 to 5.
+    coarse pixels are the section's. Windows that touch a pixel of ``left_out`` (bool, as the arrays) at their scale are
+    in no sum. Raises ValueError where ``core`` does not, for other shapes and for scales outside 1 to 5.
     """
     _check(truth, image, scales)
     step = 2 ** (scales - 1)
@@ -112,9 +115,12 @@ def tally_tile(
     for scale in range(scales):
         if scale:
             pair = _halved(pair[0]), _halved(pair[1])
+            left_out = None if left_out is None else _halved(left_out.astype(np.float64)) > 0
         part = _inside(pair[0].shape, [(low >> scale, high >> scale) for low, high in bounds])
         structure, luminance = similarity(*pair, data_range)
         values = (structure * luminance if scale == scales - 1 else structure)[part]
+        if left_out is not None and values.size:
+            values = values[whole_windows(left_out, BORDER)[part]]
         sums.append(float(values.sum()))
         pixels.append(values.size)
     return Tally(tuple(sums), tuple(pixels))

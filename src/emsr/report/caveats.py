@@ -63,6 +63,8 @@ def _absent(volume: VolumeEvidence) -> list[Point]:
         points.append(("warn", f"Without hr, so in no score: {numbered(untold)}."))
     if parts := sorted(map(int, volume.lr.get("damaged_parts") or {})):
         points.append(("warn", f"Black or saturated in part, so not to be trusted there: {numbered(parts)} of lr."))
+    if untold := sorted(map(int, (volume.hr or {}).get("damaged_parts") or {})):
+        points.append(("info", f"Black or saturated in part, so in no figure there: {numbered(untold)} of hr."))
     if volume.damaged:
         words = f"Damaged, so made from own data alone and in no score: {numbered(list(volume.damaged))}."
         points.append(("warn", words))

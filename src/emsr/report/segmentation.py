@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -157,6 +158,7 @@ def stated(scores: Card) -> list[tuple[str, str]]:
         f"{settings['sub_volumes']} sub-volumes of about {settings['windows']} voxels a side.",
         *_single_sections(scores),
         *([f"In no score: {numbered(left_out)}, damaged or missing."] if left_out else []),
+        *_left_out(settings),
         _border(settings),
         *_ignored(scores),
         _organelles(settings["organelles"]),
@@ -178,6 +180,24 @@ def _single_sections(scores: Card) -> list[str]:
         "on into the next one merges two. While none does, VOI of the volume is that of its sections by their voxels."
         for made in single_sections(scores)
     ]
+
+
+def _left_out(settings: Card) -> list[str]:
+    """How many voxels of the scored sections are in no score, and why."""
+    found = settings.get("parts_left_out") or {}
+    if not found.get("voxels"):
+        return []
+    reasons = [
+        words
+        for words, holds in (
+            ("damaged in part", found["damaged_voxels"]),
+            ("not made", found["voxels"] > found["damaged_voxels"]),
+        )
+        if holds
+    ]
+    share = found["voxels"] / (len(settings["sections"]) * math.prod(settings["region_yx"]))
+    named = [int(z) for z in found["sections"]]
+    return [f"In no score: {found['voxels']:,} voxels ({share:.2%}) in {numbered(named)}, {' or '.join(reasons)}."]
 
 
 def _where(settings: Card) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,6 +151,7 @@ def stated(volume: VolumeEvidence) -> list[tuple[str, str]]:
     return [
         ("info", f"Scored: {numbered(settings['sections'])}, {size}."),
         *([("info", f"In no score: {numbered(left_out)}, damaged or missing.")] if left_out else []),
+        *(("info", words) for words in _damaged_parts(settings)),
         ("info", f"Equal to scikit-image's: data range 255, SSIM with a uniform window of {window} × {window} pixels."),
         (
             "info",
@@ -157,6 +159,19 @@ def stated(volume: VolumeEvidence) -> list[tuple[str, str]]:
         ),
         *(("info", words) for words in _further(volume.scores["image"], settings)),
         ("info", consistency),
+    ]
+
+
+def _damaged_parts(settings: Mapping[str, Any]) -> list[str]:
+    """How much of the scored sections is damaged in part and in no figure."""
+    found = settings.get("damaged_parts") or {}
+    if not found.get("voxels"):
+        return []
+    named = [int(z) for z in found["sections"]]
+    part = found["voxels"] / (len(settings["sections"]) * math.prod(settings["region_yx"]))
+    return [
+        f"In no figure: {found['voxels']:,} voxels ({part:.2%} of the scored sections) in damaged parts of hr or lr, "
+        f"in {numbered(named)}; nor windows of SSIM and MS-SSIM that touch them, nor FRC and LPIPS of middles that do."
     ]
 
 

@@ -31,6 +31,7 @@ def agglomerate(settings: dict, fragments: Path, out: Path, *, workers: int, mem
 
     from emsr.segmentation.lookup import merged_first_voxels
     from emsr.steps import graph_files
+    from emsr.steps.parts import kept
 
     of, near = durable.read_json(fragments), durable.read_json(Path(settings["affinities"]))
     folder = out.with_suffix("")
@@ -45,7 +46,7 @@ def agglomerate(settings: dict, fragments: Path, out: Path, *, workers: int, mem
     keys = ("shape", "shard", "voxel_size_nm", "translation_nm", "damaged", "missing", "image_sha256")
     fixed = {"history": f"{folder.name}/history.npz", "method": method, "until": settings["until"]}
     place = {"fragments": os.path.relpath(fragments, out.parent), "fragments_sha256": of["sha256"]}
-    stated = {"schema": 1, **fixed, **place, **{key: of[key] for key in keys}, "counts": counts}
+    stated = {"schema": 1, **fixed, **place, **{key: of[key] for key in keys}, **kept(of), "counts": counts}
     durable.write_json(out, {**stated, "sha256": _hash_of(folder / "history.npz")})
 
 

@@ -29,6 +29,7 @@ def allocate_fragments(settings: dict, affinities: Path, out: Path) -> None:
     """
     from emsr.inference.allocation import without_result
     from emsr.segmentation.fragments import BlockGrid
+    from emsr.steps.parts import kept
 
     of = durable.read_json(affinities)
     shape, shard = triple(of["shape"]), triple(of["shard"])
@@ -39,7 +40,7 @@ def allocate_fragments(settings: dict, affinities: Path, out: Path) -> None:
     document = {
         "schema": 1,
         "affinities": jobs.relative(affinities, out.parent),
-        "lr": {"sha256": of["image_sha256"], "damaged": of["damaged"], "missing": of["missing"]},
+        "lr": {"sha256": of["image_sha256"], "damaged": of["damaged"], "missing": of["missing"]} | kept(of),
         **{key: of[key] for key in ("shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256")},
         "inputs_sha256": layer_hashes(of, grid),
         "array": f"{name}.zarr",

@@ -45,7 +45,7 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
 
     `card` names the array, without levels, where it is not the one beside the card.
     """
-    from emsr.damage import Finding, find, find_parts, parts_table, table
+    from emsr.damage import Finding, Part, find, find_parts, parts_table, table
     from emsr.durable import write_text
     from emsr.stores.card import write_card
     from emsr.stores.pyramid import pyramid
@@ -65,7 +65,11 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
     for z, finding in listed.items():
         log.warning("%s: section %s is %s: %s", out.stem, z, finding.state, finding.reason)
     write_text(out.with_suffix(".sections.tsv"), table(listed))
-    parts = find_parts(statistics, laid.shape[1:], listed) if judged and "damaged_parts" not in card else {}
+    parts = find_parts(statistics, laid.shape[1:], listed) if judged else {}
+    if "damaged_parts" in card:
+        parts = {
+            int(z): [Part("as in hr", tuple(y), tuple(x)) for y, x in of] for z, of in card["damaged_parts"].items()
+        }
     for z in parts:
         log.warning("%s: section %s is damaged in part: see %s.damaged.tsv", out.stem, z, out.stem)
     if judged:

@@ -72,9 +72,10 @@ class Measures:
 
     def _curves(self, z: int) -> dict[str, spectrum.Curve]:
         """Fourier ring correlation of both with hr; empty where an image is constant, so that both have the same."""
-        if self.rings is None:
+        area = middle(self.images.covered, FRC_SIDE)
+        if self.rings is None or self.images.left_out(z, area) is not None:
             return {}
-        voxels = rivals(self.images, z, middle(self.images.covered, FRC_SIDE))
+        voxels = rivals(self.images, z, area)
         if any(one.min() == one.max() for one in voxels.values()):
             return {}
         return {
@@ -83,9 +84,10 @@ class Measures:
         }
 
     def _distances(self, z: int) -> dict[str, float]:
-        if self.lpips is None:
+        area = middle(self.images.covered, LPIPS_SIDE)
+        if self.lpips is None or self.images.left_out(z, area) is not None:
             return {}
-        voxels = rivals(self.images, z, middle(self.images.covered, LPIPS_SIDE))
+        voxels = rivals(self.images, z, area)
         maps = {name: features(self.lpips, one) for name, one in voxels.items()}
         return {name: perceptual.lpips_distance(maps["hr"], maps[name], self.lpips.weights) for name in RIVALS}
 
@@ -153,22 +155,25 @@ def means(truth: Mapping[int, Mapping[str, Measured]], how: Measures) -> dict[st
 
     "frc_at_limit" names resolutions that are null because the images agree up to what the voxels can hold.
     """
-    return {name: _mean([section[name] for section in truth.values()], how.reasons) for name in RIVALS}
+    return {name: _mean([section[name] for section in truth.values()], how) for name in RIVALS}
 
 
-def _mean(sections: Sequence[Measured], stated: Mapping[str, str]) -> dict[str, Any]:
-    reasons, curves = dict(stated), [one.curve for one in sections if one.curve is not None]
+def _mean(sections: Sequence[Measured], how: Measures) -> dict[str, Any]:
+    reasons, curves = dict(how.reasons), [one.curve for one in sections if one.curve is not None]
     found: dict[str, Any] = image.summary([one.pixels for one in sections])
     if any(one.ms_ssim is None for one in sections):
-        reasons.setdefault("ms_ssim", "of some section no part that was made has a window at the coarsest scale")
+        reasons.setdefault("ms_ssim", "of some section nothing that is scored has a window at the coarsest scale")
+    if not any(one.lpips is not None for one in sections):
+        reasons.setdefault("lpips", "the middle of every test section touches a damaged part")
     for key in ("ms_ssim", "lpips"):
-        found[key] = None if key in reasons else float(np.mean([getattr(one, key) for one in sections]))
+        values = [value for one in sections if (value := getattr(one, key)) is not None]
+        found[key] = None if key in reasons else float(np.mean(values))
     curve = reduce(spectrum.Curve.__add__, curves) if curves else None
     resolved = {key: spectrum.resolution(curve, how) for key, how in CRITERIA.items()} if curve else {}
     for key in CRITERIA:
         found[key] = resolved[key].nm if key in resolved else None
         if found[key] is None:
-            constant = "every test section is constant in its middle"
+            constant = "every test section is constant in its middle" + (" or damaged" if how.images.damaged else "")
             reasons.setdefault(key, str(resolved[key].reason) if key in resolved else constant)
     at_limit = [key for key, one in resolved.items() if one.at_limit]
     return {**found, "frc_at_limit": at_limit, "frc_sections": len(curves), "reasons": reasons}

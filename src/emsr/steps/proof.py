@@ -9,6 +9,7 @@ from typing import Any
 
 from emsr import durable, plan
 from emsr.steps import jobs
+from emsr.steps.parts import kept
 
 
 def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers: int) -> None:
@@ -49,7 +50,7 @@ def check_shards(records: Any, shards: Mapping[Any, Mapping[str, Any]], workers:
 def card_of(out: Path, array: Path, stated: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
     """What is known of a proved array: where it lies, its space, the hash of each shard and one of them all."""
     space = ("shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256", "settings_sha256")
-    image = {key: stated["lr"][key] for key in ("damaged", "missing")}
+    image = {key: stated["lr"][key] for key in ("damaged", "missing")} | kept(stated["lr"])
     return {
         "schema": 1,
         "array": jobs.relative(array, out.parent),

@@ -73,6 +73,7 @@ def register(settings: dict[str, Any], lr: Path, hr: Path, out: Path, *, workers
         "degradation": None,
         "hr_shape": None,
         "damaged": {},
+        "damaged_parts": _damaged_parts(pair, good, cards["hr"]),
         "missing": {str(z): why for z, why in sorted(missing.items())},
         "covered": [[edge * scale for edge in span] for span in covered],
         "registration": {
@@ -136,6 +137,19 @@ def _covered(pair: Pair, good: Fits, hr: Path) -> Area:
             f"{hr} covers no {LEAST_SIDE} x {LEAST_SIDE} lr pixels that all sections share: state images of one place"
         )
     return y, x
+
+
+def _damaged_parts(pair: Pair, good: Fits, hr: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Boxes around damaged parts of hr in registered hr, which no longer shows them black, by section."""
+    height, width = (side * pair.scale for side in pair.shape)
+    found: dict[str, list[Any]] = {}
+    for z, boxes in (hr.get("damaged_parts") or {}).items():
+        for (y0, y1), (x0, x1) in boxes if int(z) in good else ():
+            y, x = good[int(z)].similarity.scaled(pair.scale).around(((y0, y1), (x0, x1)))
+            cut = [[max(y[0], 0), min(y[1], height)], [max(x[0], 0), min(x[1], width)]]
+            if all(low < high for low, high in cut):
+                found.setdefault(z, []).append(cut)
+    return found
 
 
 def _write_shard(pair: Pair, array: ts.TensorStore, fits: Fits, box: Box) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-SCORE_RESULT = 2
+SCORE_RESULT = 3
 REPORT_RESULT = 2
 REPORT_FILES = {
     "volumes": ("sections.png", "planes.png", "scores.tsv"),
@@ -38,7 +38,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
     the resolution by Fourier ring correlation in nm, of bicubic and sr, or null with the "reason"; "consistency" of
     both, made coarser again, with lr; "per_section"; "settings", what the figures are; "segmentation" and "membrane" as
     ``score_segments`` has them and "segmentation_settings", what those are, or null. Damaged and missing sections are
-    left out, and of hr only test sections are read.
+    left out, damaged parts of others too, and of hr only test sections are read.
     """
     from emsr.durable import read_json, write_json
     from emsr.progress import progress
@@ -46,7 +46,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
     from emsr.steps.tiles import consistency
 
     cards, images = _open(settings)
-    excluded = _excluded(cards) | _not_made(images)
+    excluded = _excluded(cards) | _nothing_left(images)
     sections, reason = _sections(settings, cards, excluded)
     how = prepare(images, cards["sr"]["voxel_size_nm"], settings.get("lpips")) if reason is None else None
     truth, lr = {}, {}
@@ -75,6 +75,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
 
 def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """Image cards by name, and their arrays; ValueError if they are not of one volume."""
+    from emsr.steps import parts
     from emsr.steps.tiles import Images, made_of
     from emsr.stores.card import array_path, covered, read_card
     from emsr.stores.zarr import open_array
@@ -90,13 +91,23 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}
     kernel = str((cards["lr"].get("degradation") or {}).get("kernel", "bicubic"))
     shown, made = covered(cards.get("hr")), made_of(cards["sr"])
-    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel, shown, made)
+    damaged = parts.together([parts.of_card(cards.get("hr", {})), parts.of_card(cards["lr"], scale)])
+    return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel, shown, made, damaged)
 
 
-def _not_made(images: Any) -> Excluded:
-    """Sections of which nothing that is scored was made."""
+def _nothing_left(images: Any) -> Excluded:
+    """Sections of which nothing that is scored was made, or of whose images damaged parts leave no window of SSIM."""
+    from emsr.metrics.image import BORDER
+    from emsr.steps.parts import windows_left
+
     depth = int(images.lr.shape[0]) if images.made else 0
-    return {z: "skipped in sr" for z in range(depth) if not images.parts(z, images.covered)}
+    skipped = {z: "skipped in sr" for z in range(depth) if not images.parts(z, images.covered)}
+    damaged = {
+        z: "damaged in part, which leaves nothing to score"
+        for z, areas in images.damaged.items()
+        if not any(windows_left(areas, part, BORDER) for part in images.parts(z, images.covered))
+    }
+    return damaged | skipped
 
 
 def _check_hr(path: Path, shape: Sequence[int], expected: Sequence[int], scale: int) -> None:
@@ -184,6 +195,7 @@ def _stated(
         "sections": list(sections),
         "left_out": {str(z): why for z, why in excluded.items()},
         "region_yx": region,
+        "damaged_parts": _damaged_parts(sections, images),
         "mean": "over sections; psnr_pooled is the PSNR of the mean squared error over all pixels, and the resolution "
         "that of the mean correlation",
         "bicubic": "lr enlarged by Keys' cubic, a = -0.5, rounded to uint8",
@@ -194,6 +206,19 @@ def _stated(
         },
         "sha256": {name: card["sha256"] for name, card in cards.items()},
     }
+
+
+def _damaged_parts(sections: Sequence[int], images: Any) -> dict[str, Any]:
+    """What of the measured sections is in no figure because it is damaged: voxels of sr, in all and by section."""
+    from emsr.steps.parts import STATED, count
+
+    voxels = {
+        z: sum(count(images.damaged[z], part) for part in images.parts(z, images.covered))
+        for z in sections
+        if z in images.damaged
+    }
+    found = {str(z): {"voxels": count, "boxes": images.damaged[z]} for z, count in voxels.items() if count}
+    return {"what": STATED, "voxels": sum(voxels.values()), "sections": found}
 
 
 def report(settings: dict[str, Any], out: Path) -> None:

@@ -54,9 +54,11 @@ def segment(
 
 
 def _write_card(out: Path, of: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    from emsr.steps.parts import kept
     from emsr.stores.card import write_card
 
     keys = ("shape", "voxel_size_nm", "translation_nm", "damaged", "missing")
     fixed = {"array": out.with_suffix(".zarr").name, "dtype": "uint64", "degradation": None, "hr_shape": None}
     source = {"format": "agglomeration", "sha256": of["sha256"], "image_sha256": of["image_sha256"]}
-    write_card(out, {**fixed, **{key: of[key] for key in keys}, "source": source, "method": of["method"], **found})
+    image = {key: of[key] for key in keys} | kept(of)
+    write_card(out, {**fixed, **image, "source": source, "method": of["method"], **found})

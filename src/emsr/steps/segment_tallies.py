@@ -104,7 +104,8 @@ def count_membranes(scene: Scene, scored: Sequence[Box], tile: Box) -> dict[str,
         wide = grown(box, scene.membrane.reach, stretch)
         wider = grown(wide, (0 if scene.membrane.in_plane else 1, 1, 1), stretch)
         labels, here = scene.truth.read(wider), inside(wide, wider)
-        border, counted = borders(labels, scene.membrane.in_plane)[here], ~np.isin(labels[here], IGNORED)
+        border = borders(labels, scene.membrane.in_plane)[here]
+        counted = scene.truth.left_out.counted(~np.isin(labels[here], IGNORED), wide)
         for name, rival in scene.rivals.items():
             probability = membrane(read_box(rival.affinities, wide), scene.membrane.in_plane)
             total[name] += tally(probability, border, scene.membrane, inside(box, wide), counted)
@@ -154,6 +155,7 @@ def differences(scene: Scene, levels: tuple[int, int], tile: Box) -> dict[Box, D
             core, window = (Box((z, *part.start[1:]), (z + 1, *part.stop[1:])) for part in (box, tile))
             seen = grown(core, tolerance.reach, stretch)
             here = inside(seen, wide)
-            part = difference(sr[here], hr[here], levels, tolerance, inside(core, seen))
+            left_out = scene.truth.left_out.mask(seen)
+            part = difference(sr[here], hr[here], levels, tolerance, inside(core, seen), left_out)
             found[window] = found.get(window, Difference()) + part
     return found

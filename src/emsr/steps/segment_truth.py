@@ -20,6 +20,7 @@ from emsr.metrics.enclosed import Which, enclosing
 from emsr.metrics.segmentation import Contingency
 from emsr.metrics.tolerance import Tolerance
 from emsr.metrics.truth import border_halo, check_labels, near_border
+from emsr.steps.left_out import LeftOut
 from emsr.stores.card import array_path
 from emsr.stores.shards import read_box
 from emsr.stores.zarr import open_array
@@ -38,13 +39,15 @@ Plane = tuple[int, int]
 class Truth:
     """Labels of a volume, open for reading, with ``organelles`` (rising ids) as part of the ``cells`` around them.
 
-    ``border`` says how near to a border voxels are left out of splits and merges.
+    ``border`` says how near to a border voxels are left out of splits and merges, ``left_out`` which voxels are in no
+    score at all.
     """
 
     array: Any
     border: Tolerance
     organelles: np.ndarray
     cells: np.ndarray
+    left_out: LeftOut
 
     def read(self, box: Box) -> np.ndarray:
         """Labels (z, y, x) of a box."""
@@ -55,10 +58,12 @@ class Truth:
         return np.where(self.organelles[place] == labels, self.cells[place], labels)
 
     def counted(self, box: Box, stretch: Box) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of a box and which of its voxels (bool) lie farther than the tolerance from any border."""
+        """Labels of a box and which of its voxels (bool) count: not left out, and farther than the tolerance from any
+        border.
+        """
         wide = grown(box, border_halo(self.border), stretch)
         labels, here = self.read(wide), inside(box, wide)
-        return labels[here], ~near_border(labels, self.border)[here]
+        return labels[here], self.left_out.counted(~near_border(labels, self.border)[here], box)
 
     def pairs(self, ids: Any, box: Box, stretch: Box) -> Contingency:
         """The pairs of a label and an id of the open array ``ids`` in a box, ignored labels included."""
@@ -66,7 +71,7 @@ class Truth:
         return Contingency.of(labels, read_box(ids, box), counted)
 
 
-def open_truth(path: Path, card: Json, border: Tolerance, absorb: int) -> Truth:
+def open_truth(path: Path, card: Json, border: Tolerance, absorb: int, left_out: LeftOut) -> Truth:
     """Open labels; objects of at most ``absorb`` voxels that another encloses become part of it (0: none do).
 
     Raises ValueError for labels that are no ids, and for more than ``MOST`` voxels if organelles are to be found.
@@ -74,7 +79,8 @@ def open_truth(path: Path, card: Json, border: Tolerance, absorb: int) -> Truth:
     check_labels(np.empty(0, card["dtype"]), str(path))
     array = open_array(array_path(path, dict(card)), cache_bytes=CACHE_BYTES)
     if not absorb:
-        return Truth(array, border, *np.empty((2, 0), card["dtype"]))
+        none = np.empty(0, card["dtype"])
+        return Truth(array, border, none, none, left_out)
     voxels = math.prod(card["shape"])
     if voxels > MOST:
         raise ValueError(
@@ -82,7 +88,7 @@ def open_truth(path: Path, card: Json, border: Tolerance, absorb: int) -> Truth:
             "to 0, or name labels of a smaller volume"
         )
     inner, outer = _organelles(read_box(array, Box((0, 0, 0), triple(list(card["shape"])))), absorb)
-    return Truth(array, border, inner, outer)
+    return Truth(array, border, inner, outer, left_out)
 
 
 def _organelles(labels: np.ndarray, absorb: int) -> tuple[np.ndarray, np.ndarray]:

@@ -145,10 +145,12 @@ def link(target: Path, name: Path) -> None:
 
 def _write_card(out: Path, allocated: Mapping[str, Any], statement: Mapping[str, Any]) -> None:
     from emsr.steps.intensities import kept
+    from emsr.steps.parts import finer
     from emsr.stores.card import write_card
 
     image = {key: allocated[key] for key in ("shape", "voxel_size_nm", "translation_nm")}
     lr = {key: allocated["lr"][key] for key in ("damaged", "missing", "source")} | kept(allocated["lr"])
+    lr |= finer(allocated["lr"], int(allocated["scale"]))
     fixed = {"array": out.with_suffix(".zarr").name, "dtype": "uint8", "degradation": None, "hr_shape": None}
     made_by = ("card_sha256", "weights_sha256", "settings_sha256", "precision", "scale", "window", "overlap")
     invalid = sorted(map(int, lr["missing"]))

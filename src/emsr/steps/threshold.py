@@ -106,11 +106,12 @@ def _table(
     from emsr.metrics.segmentation import Contingency
     from emsr.metrics.tolerance import Tolerance
     from emsr.steps import segment_truth as truths
+    from emsr.steps.left_out import of_images
     from emsr.stores.shards import each
 
     z, y, x = merged.document["voxel_size_nm"]
     border = Tolerance(settings["border_nm"], (z, y, x), settings["in_plane"])
-    truth = truths.open_truth(*labels, border, _absorb(settings))
+    truth = truths.open_truth(*labels, border, _absorb(settings), of_images([merged.document]))
 
     def pairs(tile: Box) -> Contingency:
         tables = (truth.pairs(merged.fragments, *box) for box in truths.blocks(tile, scored))

@@ -7,22 +7,22 @@ section.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 
 from emsr.degradation import degrade, reach, upsample
 from emsr.inference.extent import made_areas
 from emsr.metrics import structure
 from emsr.metrics.image import BORDER, Tally, squared_error, tally_tile
+from emsr.steps.parts import Area, Parts, Span, holds, mask, shared
 
 RIVALS = ("bicubic", "sr")  # what is measured against hr
 TILE = 1024  # sr voxels, about the side of a tile
 SUPPORT = 3  # lr pixels beyond its own that bicubic upsampling of a pixel looks at, one to spare
-Span = tuple[int, int]  # half-open
-Area = tuple[Span, Span]  # y, x
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Images:
     """The arrays (z, y, x) of a volume, open for reading; ``kernel`` is the imaging model between hr and lr.
 
     ``shown`` is the part (sr voxels) of sections that hr shows, whole lr pixels; None is all that lr shows. ``made``
-    gives the parts (sr voxels) of a section that were super-resolved, whole lr pixels; None is all.
+    gives the parts (sr voxels) of a section that were super-resolved, whole lr pixels; None is all. ``damaged`` are
+    parts (sr voxels) of sections that are in no figure.
     """
 
     lr: Any
@@ -40,6 +41,7 @@ class Images:
     kernel: str
     shown: Area | None = None
     made: Callable[[int], Sequence[Area]] | None = None
+    damaged: Parts = field(default_factory=dict)
 
     @property
     def plane(self) -> tuple[int, int]:
@@ -64,13 +66,12 @@ class Images:
 
     def parts(self, z: int, area: Area) -> list[Area]:
         """What was made of an area (sr voxels) of section ``z``: disjoint areas."""
-        found = [_shared(area, part) for part in (self.made(z) if self.made else [area])]
-        return [part for part in found if all(low < high for low, high in part)]
+        found = [shared(area, part) for part in (self.made(z) if self.made else [area])]
+        return [part for part in found if holds(part)]
 
-
-def _shared(one: Area, other: Area) -> Area:
-    (y, x) = ((max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(one, other, strict=True))
-    return y, x
+    def left_out(self, z: int, area: Area) -> np.ndarray | None:
+        """Which voxels (bool) of an area (sr voxels) of section ``z`` lie in damaged parts; None where none does."""
+        return mask(self.damaged.get(z, ()), area)
 
 
 def made_of(sr: Mapping[str, Any]) -> Callable[[int], Sequence[Area]] | None:
@@ -147,12 +148,12 @@ def _part_against_truth(images: Images, z: int, whole: Area, scales: int) -> dic
     for (y0, y1), (x0, x1) in tiles((bottom - top, right - left), -(-TILE // step) * step):
         area = (top + y0, top + y1), (left + x0, left + x1)
         y, x = (grown(span, structure.HALO, limit, first) for span, (first, limit) in zip(area, whole, strict=True))
-        voxels = rivals(images, z, (y, x))
+        voxels, out = rivals(images, z, (y, x)), images.left_out(z, (y, x))
         for name, (pixels, coarser) in found.items():
             pair = voxels["hr"], voxels[name]
             if scales:
-                coarser += structure.tally_tile(*pair, _core(area, (y, x)), scales)
-            found[name] = pixels + _near(pair, area, (y, x), whole), coarser
+                coarser += structure.tally_tile(*pair, _core(area, (y, x)), scales, left_out=out)
+            found[name] = pixels + _near((*pair, out), area, (y, x), whole), coarser
     return found
 
 
@@ -161,11 +162,14 @@ def _core(area: Area, outer: Area) -> tuple[slice, slice]:
     return inside(area[0], outer[0]), inside(area[1], outer[1])
 
 
-def _near(pair: tuple[np.ndarray, np.ndarray], area: Area, outer: Area, whole: Area) -> Tally:
-    """PSNR's and SSIM's tally of ``area`` from arrays of ``outer``, which is at least what their windows look at."""
+def _near(arrays: tuple[np.ndarray, np.ndarray, np.ndarray | None], area: Area, outer: Area, whole: Area) -> Tally:
+    """PSNR's and SSIM's tally of ``area`` from truth, image and what is left out of ``outer``, which is at least what
+    their windows look at.
+    """
     y, x = (grown(span, BORDER, limit, first) for span, (first, limit) in zip(area, whole, strict=True))
-    truth, image = (voxels[_core((y, x), outer)] for voxels in pair)
-    return tally_tile(truth, image, _core(area, (y, x)))
+    here = _core((y, x), outer)
+    truth, image, out = arrays
+    return tally_tile(truth[here], image[here], _core(area, (y, x)), left_out=None if out is None else out[here])
 
 
 def consistency(images: Images, z: int) -> dict[str, Tally]:
@@ -177,10 +181,22 @@ def consistency(images: Images, z: int) -> dict[str, Tally]:
         y, x = (grown(span, halo, length) for span, length in zip(area, images.plane, strict=True))
         core = inside(area[0], y), inside(area[1], x)
         seen, fine = read(images.lr, z, area), _scaled((y, x), s)
+        kept = _judged(images.left_out(z, fine), s, halo)
         for name, image in (("bicubic", bicubic(images, z, fine)), ("sr", read(images.sr, z, fine))):
             coarse = degrade(image, s, images.kernel)[core]
-            total[name] += Tally(squared_error(seen, coarse), seen.size)
+            pair = (seen, coarse) if kept is None else (seen[kept[core]][None], coarse[kept[core]][None])
+            total[name] += Tally(squared_error(*pair), pair[0].size)
     return total
+
+
+def _judged(left_out: np.ndarray | None, scale: int, halo: int) -> np.ndarray | None:
+    """The lr pixels (bool) farther than ``halo`` from any with a voxel (of sr) that is left out; None for all."""
+    if left_out is None:
+        return None
+    y, x = (side // scale for side in left_out.shape)
+    touched = left_out.reshape(y, scale, x, scale).any((1, 3))
+    found: np.ndarray = ~maximum_filter(touched, 2 * halo + 1, mode="constant", cval=False)
+    return found
 
 
 def _areas_inside(images: Images, z: int, halo: int) -> Iterator[Area]:
