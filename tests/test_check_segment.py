@@ -136,3 +136,25 @@ def test_a_threshold_must_come_from_somewhere(project: Path) -> None:
     values["volumes"]["other"] = {**values["volumes"]["cube"], "weights": None, "segmentations": None, "test": None}
     with pytest.raises(ValueError, match="membranes has no validation sections in cube; state threshold"):
         parse(values)
+
+
+PILOTS = [  # shards are 4 sections deep; validation is section 8, tests are 11 to 13
+    ([[10, 12], [0, 24], [0, 22]], None, "sections 8 to 11: one of each"),
+    ([[0, 4], [0, 24], [0, 22]], r"makes sections \[0, 4\] and none of test \[\[11, 14\]\]", "before both"),
+    ([[12, 14], [0, 24], [0, 22]], r"\[12, 16\] and none of validation of membranes \[\[8, 9\]\]", "test alone"),
+]
+
+
+@pytest.mark.parametrize(("pilot", "message", "reason"), PILOTS)
+def test_a_pilot_makes_sections_that_segments_of_sr_are_scored_on(
+    project: Path, pilot: Any, message: str | None, reason: str
+) -> None:
+    values = changed("volumes.cube.pilot", pilot)
+    if message is None:
+        check_config(parse(values))
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        check_config(parse(values))
+    assert "\n" not in str(caught.value), reason
+    del values["volumes"]["cube"]["segmentations"]["sr"]
+    check_config(parse(values))

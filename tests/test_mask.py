@@ -186,7 +186,6 @@ def test_check_opens_the_mask(
         ({"weights": None, "pilot": None}, "mask says what is super-resolved"),
         ({"mask": {"path": "none.h5"}}, "none.h5 does not exist"),
         ({"mask": {"path": "m.h5", "dataset": "mask", "intensity": {"low": 0, "high": 9}}}, "no grey levels"),
-        ({"segmentations": {"s": {"image": "sr", "weights": "t", "threshold": 0.5}}}, "sr must be whole"),
     ],
 )
 def test_pilots_and_masks_that_mean_nothing_are_refused(

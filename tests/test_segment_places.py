@@ -179,7 +179,7 @@ def test_labels_too_large_to_search_for_organelles_are_refused(tmp_path: Path, m
         ({"test": []}, "no test sections are named: state test as"),
         ({"test": None}, "no test sections are named"),
         ({"test": [[8, 11]]}, r"test range \[8, 11\] is not within the 10 sections"),
-        ({"test": [[6, 7]]}, r"every one of the test sections \[6\] is damaged or missing"),
+        ({"test": [[6, 7]]}, r"every one of the test sections \[6\] is damaged, missing or not made"),
         ({"validation": [[-1, 2]]}, r"validation range \[-1, 2\] is not within"),
         ({"segmentations": {}}, "no segmentation of tissue is named"),
         ({"windows": 0}, "windows of 0 voxels: give at least 1"),

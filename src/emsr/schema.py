@@ -143,9 +143,6 @@ class Volume(Part):
                 continue
             if self.weights is None:
                 raise ValueError(f"{key} says what is super-resolved, which takes weights; name some, or leave it out")
-            for name, part in (self.segmentations or {}).items():
-                if part.image == "sr":
-                    raise ValueError(f"segmentations.{name}: sr must be whole to be segmented; leave out {key} or this")
         if self.pilot and any(low >= high for low, high in self.pilot):
             raise ValueError(f"pilot {[*map(list, self.pilot)]} holds no voxel; write [[z0, z1], [y0, y1], [x0, x1]]")
         if self.mask and self.mask.intensity:

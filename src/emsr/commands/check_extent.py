@@ -1,9 +1,9 @@
-"""What `emsr check` asks of a pilot and a mask: that they lie in the volume that is super-resolved."""
+"""What `emsr check` asks of a pilot and a mask: that they lie in the volume, and that what is scored is made."""
 
 from __future__ import annotations
 
 from emsr.config import Config, Source, Volume, WeightsFile
-from emsr.geometry import Triple, triple
+from emsr.geometry import Box, Triple, triple
 from emsr.inference.extent import Placed, mask_grid, pilot_box
 
 
@@ -18,11 +18,31 @@ def check_extent(where: str, volume: Volume, config: Config, shape: Triple) -> N
         lr = (shape[0], shape[1] // scale, shape[2] // scale)
     try:
         if volume.pilot:
-            pilot_box(volume.pilot, lr)
+            _check_scored(volume, config, pilot_box(volume.pilot, lr))
         if volume.mask:
             mask_grid(volume.mask.path, _mask(volume.mask), _sr(volume, lr, scale))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _check_scored(volume: Volume, config: Config, pilot: Box) -> None:
+    """Segmentations of sr are scored on test sections, and their thresholds chosen on validation: some must be made."""
+    of_sr = [part for part in (volume.segmentations or {}).values() if part.image == "sr"]
+    if not of_sr or not volume.has_labels:
+        return
+    name, deep = next(name for name, part in config.volumes.items() if part is volume), config.superresolve.shard[0]
+    first, last = pilot.start[0] // deep * deep, -(-pilot.stop[0] // deep) * deep
+    named = [("test", list(volume.test or ()))]
+    named += [
+        (f"validation of {training}", config.validation_of(training, name)) for training in config.segmented_by(name)
+    ]
+    chosen = volume.test or any(part.threshold is None for part in of_sr)
+    for what, ranges in named if chosen else ():
+        if ranges and not any(low < last and first < high for low, high in ranges):
+            raise ValueError(
+                f"pilot {[*map(list, volume.pilot or ())]} makes sections [{first}, {last}] and none of {what} "
+                f"{[*map(list, ranges)]}, so segmentations of sr cannot be scored: move the pilot, or leave them out"
+            )
 
 
 def _mask(source: Source) -> Placed:

@@ -107,20 +107,72 @@ def stated(plan: Plan, pilot: Box | None, has_tissue: Callable[[Box], bool] | No
 
     `pilot` is in lr voxels, `has_tissue` is asked about boxes of sr voxels. ValueError where no shard is left.
     """
-    grid, wanted = plan.grid, pilot and pilot.scaled(plan.scale)
-    skipped: dict[str, list[int]] = {key: [] for key in KEYS}
+    wanted = pilot and pilot.scaled(plan.scale)
+
+    def reason(box: Box) -> str | None:
+        if wanted and not box.intersect(wanted).size:
+            return "pilot"
+        return "mask" if has_tissue and not has_tissue(box) else None
+
+    where = "in the pilot" if wanted else "anywhere"
+    nothing = f"the mask has no tissue {where}, so nothing would be made: correct mask or pilot"
+    return _sorted_out(plan.grid, KEYS, reason, nothing)
+
+
+def of_image(grid: ShardGrid, card: Json) -> dict[str, Any]:
+    """The same for shards of an array that is made of an image, by the card of the image: skipped ("image") are those
+    of which it has no voxel. Nothing where all of the image was made.
+    """
+    if not (image := Skipped.of(card)):
+        return {}
+    nothing = "no voxel of the image was made: make some first"
+    return _sorted_out(grid, ("image",), lambda box: "image" if image.whole(box) else None, nothing)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """The shards of an image that were skipped: their numbers in raster order."""
+
+    grid: ShardGrid
+    numbers: frozenset[int]
+
+    @classmethod
+    def of(cls, card: Json) -> Skipped | None:
+        """By the card of an image, or of what is made of it voxel by voxel; None where all was made."""
+        left = card.get("skipped")
+        if not left:
+            return None
+        numbers = frozenset(number for first, last in left["runs"] for number in range(first, last))
+        return cls(ShardGrid(triple(card["shape"]), triple(left["shard"])), numbers)
+
+    def touching(self, box: Box) -> list[int]:
+        """Those that share a voxel with a box."""
+        return [number for number in self._all(box) if number in self.numbers]
+
+    def whole(self, box: Box) -> bool:
+        """Whether no voxel of a box was made."""
+        return all(number in self.numbers for number in self._all(box))
+
+    def _all(self, box: Box) -> list[int]:
+        low = [first // edge for first, edge in zip(box.start, self.grid.shard, strict=True)]
+        high = [-(-last // edge) for last, edge in zip(box.stop, self.grid.shard, strict=True)]
+        return [self.grid.number(index) for index in Box(triple(low), triple(high)).indices()]
+
+
+def _sorted_out(
+    grid: ShardGrid, keys: Sequence[str], reason: Callable[[Box], str | None], nothing: str
+) -> dict[str, Any]:
+    """Shards by the reason why they are skipped, and the box of all others; ValueError `nothing` without any other."""
+    skipped: dict[str, list[int]] = {key: [] for key in keys}
     made: list[Triple] = []
     for number, index in enumerate(grid.indices):
-        box = grid.box(index)
-        if wanted and not box.intersect(wanted).size:
-            skipped["pilot"].append(number)
-        elif has_tissue and not has_tissue(box):
-            skipped["mask"].append(number)
-        else:
+        why = reason(grid.box(index))
+        if why is None:
             made.append(index)
+        else:
+            skipped[why].append(number)
     if not made:
-        where = "in the pilot" if wanted else "anywhere"
-        raise ValueError(f"the mask has no tissue {where}, so nothing would be made: correct mask or pilot")
+        raise ValueError(nothing)
     low, high = ([edge(index[axis] for index in made) for axis in range(3)] for edge in (min, max))
     return {
         "skipped": {key: runs(numbers) for key, numbers in skipped.items()},
@@ -129,7 +181,7 @@ def stated(plan: Plan, pilot: Box | None, has_tissue: Callable[[Box], bool] | No
 
 
 def reasons(allocated: Json, grid: ShardGrid) -> dict[Triple, str]:
-    """Why each shard is skipped that is, "pilot" or "mask", from what `allocate` stated."""
+    """Why each shard is skipped that is, "pilot", "mask" or "image", from what `allocate` stated."""
     return {
         grid.index(number): reason
         for reason, spans in (allocated.get("skipped") or {}).items()

@@ -22,7 +22,7 @@ OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 class Records:
     """The records of one array. A record holds if shard, settings, weights and inputs are those of now and the shard's
-    file is there.
+    file is there. Inputs are those of the shard, where `allocated` states them, or of its whole layer.
     """
 
     def __init__(self, allocate: Path, allocated: Mapping[str, Any], settings_sha256: str) -> None:
@@ -37,6 +37,7 @@ class Records:
         self.skipped = reasons(allocated, self.grid)
         self.within = read_within(allocated)
         self._inputs: list[str] = allocated["inputs_sha256"]
+        self._read: dict[str, str] = allocated.get("shard_inputs_sha256") or {}
         self._hashes = {"settings_sha256": settings_sha256, "weights_sha256": allocated["weights_sha256"]}
 
     def path(self, index: Triple) -> Path:
@@ -49,8 +50,9 @@ class Records:
             record = durable.read_json(self.path(index))
         except (OSError, ValueError):
             return None
-        expected = self._expected(index)
-        same = isinstance(record, dict) and all(record.get(key) == value for key, value in expected.items())
+        layer = {"inputs_sha256": self._inputs[index[0]]}
+        expected = [self._expected(index), self._expected(index) | layer]
+        same = isinstance(record, dict) and any(expected[n].items() <= record.items() for n in (0, 1))
         return record if same and "sha256" in record and self._has_voxels(index) else None
 
     def settled(self, index: Triple) -> dict[str, Any] | None:
@@ -100,7 +102,8 @@ class Records:
     def _expected(self, index: Triple) -> dict[str, Any]:
         box = self.grid.box(index)
         sides = [list(box.start), list(box.stop)]
-        return {"schema": SCHEMA, "box": sides, "inputs_sha256": self._inputs[index[0]], **self._hashes}
+        inputs = self._read.get(shard_name(index), self._inputs[index[0]])
+        return {"schema": SCHEMA, "box": sides, "inputs_sha256": inputs, **self._hashes}
 
     def _has_voxels(self, index: Triple) -> bool:
         file = self.array.joinpath("0", "c", *self._before, *map(str, index))

@@ -152,12 +152,10 @@ def score_list(scores: Card) -> Table:
 def stated(scores: Card) -> list[tuple[str, str]]:
     """What was scored, and how: as points."""
     settings = scores["settings"]
-    left_out = [int(z) for z in settings["left_out"]]
     words = [
         f"Scored: {numbered(settings['sections'])}, {voxels(settings['region_yx'])} voxels each, in "
         f"{settings['sub_volumes']} sub-volumes of about {settings['windows']} voxels a side.",
         *_single_sections(scores),
-        *([f"In no score: {numbered(left_out)}, damaged or missing."] if left_out else []),
         *_left_out(settings),
         _border(settings),
         *_ignored(scores),
@@ -183,21 +181,18 @@ def _single_sections(scores: Card) -> list[str]:
 
 
 def _left_out(settings: Card) -> list[str]:
-    """How many voxels of the scored sections are in no score, and why."""
-    found = settings.get("parts_left_out") or {}
+    """Which sections, and how many voxels of those that are scored, are in no score, and why."""
+    whole, found = settings["left_out"], settings.get("parts_left_out") or {}
+    why = "damaged, missing or not made" if "not made" in " ".join(whole.values()) else "damaged or missing"
+    words = [f"In no score: {numbered([int(z) for z in whole])}, {why}."] if whole else []
     if not found.get("voxels"):
-        return []
-    reasons = [
-        words
-        for words, holds in (
-            ("damaged in part", found["damaged_voxels"]),
-            ("not made", found["voxels"] > found["damaged_voxels"]),
-        )
-        if holds
-    ]
+        return words
     share = found["voxels"] / (len(settings["sections"]) * math.prod(settings["region_yx"]))
-    named = [int(z) for z in found["sections"]]
-    return [f"In no score: {found['voxels']:,} voxels ({share:.2%}) in {numbered(named)}, {' or '.join(reasons)}."]
+    where = f"{found['voxels']:,} voxels ({share:.2%}) in {numbered([int(z) for z in found['sections']])}"
+    if found["voxels"] == found["damaged_voxels"]:
+        return [*words, f"In no score: {where}, damaged in part."]
+    damaged = " or damaged in part" if found["damaged_voxels"] else ""
+    return [*words, f"In no score: {where}, not made{damaged}. Affinities beside what was not made saw black there."]
 
 
 def _where(settings: Card) -> str:

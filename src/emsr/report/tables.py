@@ -146,11 +146,12 @@ def stated(volume: VolumeEvidence) -> list[tuple[str, str]]:
     if not volume.scores.get("image"):
         return [("info", f"Measured: {numbered(settings['sections'])}. {consistency}")]
     window = settings["metrics"]["ssim"]["window"]
-    size = f"{voxels(settings['region_yx'])} voxels each, as uint8, no border left out"
+    size = f"{voxels(settings['region_yx'])} voxels each"
+    size += ", of which what was made counts" if volume.sr.get("skipped") else ""
     left_out = [int(z) for z in settings["left_out"]]
     return [
-        ("info", f"Scored: {numbered(settings['sections'])}, {size}."),
-        *([("info", f"In no score: {numbered(left_out)}, damaged or missing.")] if left_out else []),
+        ("info", f"Scored: {numbered(settings['sections'])}, {size}, as uint8, no border left out."),
+        *([("info", f"In no score: {numbered(left_out)}, {_why(volume)}.")] if left_out else []),
         *(("info", words) for words in _damaged_parts(settings)),
         ("info", f"Equal to scikit-image's: data range 255, SSIM with a uniform window of {window} × {window} pixels."),
         (
@@ -160,6 +161,11 @@ def stated(volume: VolumeEvidence) -> list[tuple[str, str]]:
         *(("info", words) for words in _further(volume.scores["image"], settings)),
         ("info", consistency),
     ]
+
+
+def _why(volume: VolumeEvidence) -> str:
+    """What leaves sections of a volume out of scores."""
+    return "damaged, missing or not made" if volume.sr.get("skipped") else "damaged or missing"
 
 
 def _damaged_parts(settings: Mapping[str, Any]) -> list[str]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emsr import durable
+from emsr.plan import shard_name
 from emsr.steps import jobs, proof
+
+if TYPE_CHECKING:
+    from emsr.plan import Plan
 
 ALLOCATE_AFFINITIES_RESULT = 1
 AFFINITIES_RESULT = 1
@@ -17,10 +22,12 @@ def allocate_affinities(settings: dict, image: Path, card: Path, out: Path) -> N
 
     `settings`: depth and window (voxels that the network sees at a time, halo included; null: the card's), overlap and
     depth_overlap (voxels that windows share; without effect where the network has a halo), shard, chunk, precision,
-    device. `image` is an image card, `card` that of the weights. Raises ValueError, before anything is written, for
-    weights and settings that do not fit.
+    device. `image` is an image card, `card` that of the weights. Of an image that was made in part, shards without any
+    voxel that was made are skipped. Raises ValueError, before anything is written, for weights and settings that do not
+    fit.
     """
     from emsr.inference import affinities as settle
+    from emsr.inference import extent
     from emsr.models import checkpoint
     from emsr.stores.card import array_path, read_card
 
@@ -29,11 +36,32 @@ def allocate_affinities(settings: dict, image: Path, card: Path, out: Path) -> N
     made = settle.make_plan(settings, weights, seen, checkpoint.network(weights).geometry)
     checkpoint.load_state(card, weights)
     name, folder = settle.array_name(settings, weights, made), out.parent
-    document = settle.document(settings, weights, seen, made)
+    document = settle.document(settings, weights, seen, made) | extent.of_image(made.grid, seen)
+    document |= _shard_inputs(made, image, seen)
     document["lr"]["array"] = jobs.relative(array_path(image, seen), folder)
     document |= {"array": f"{name}.zarr", "records": f"{name}.records", "card": jobs.relative(card, folder)}
     jobs.make_array(folder / f"{name}.zarr", document, settings, "uint8")
     durable.write_json(out, document)
+
+
+def _shard_inputs(made: Plan, image: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """What each shard is made from, by the records of the image's shards; nothing for an image without records."""
+    from emsr.geometry import ShardGrid, triple
+    from emsr.inference.inputs import by_shard
+    from emsr.stores.card import array_path
+    from emsr.stores.shards import shard_boxes
+    from emsr.stores.zarr import open_array
+
+    path = array_path(image, card).resolve()
+    folder = path.with_suffix(".records")
+    if not folder.is_dir():
+        return {}
+    grid = ShardGrid(triple(card["shape"]), shard_boxes(open_array(path))[0].shape)
+    files = {shard_name(index): folder / f"{shard_name(index)}.json" for index in grid.indices}
+    if not all(file.is_file() for file in files.values()):
+        return {}
+    hashes = {name: str(durable.read_json(file)["sha256"]) for name, file in files.items()}
+    return {"shard_inputs_sha256": by_shard(made, grid, hashes)}
 
 
 def affinities(settings: dict, allocate: Path, job: str, out: Path, *, workers: int) -> None:

@@ -66,9 +66,10 @@ def _graphs(
     folder: Path,
     workers: int,
 ) -> list[Path]:
-    """The file of every shard's graph, in raster order of the shards."""
+    """The file of the graph of every shard that was not skipped, in raster order of the shards."""
     import numpy as np
 
+    from emsr.inference.records import OF_NOTHING
     from emsr.segmentation.graph import read_graph
     from emsr.segmentation.lookup import first_voxels
     from emsr.steps import graph_files
@@ -79,7 +80,8 @@ def _graphs(
     grid = ShardGrid(triple(of["shape"]), triple(of["shard"]))
     ids = open_array((path.parent / of["array"]).resolve())
     near = open_array((Path(settings["affinities"]).parent / affinities["array"]).resolve())
-    of_box = {grid.box(index): index for index in grid.indices}
+    made = [index for index in grid.indices if of["shards"][plan.shard_name(index)] != OF_NOTHING]
+    of_box = {grid.box(index): index for index in made}
 
     def make(box: Box) -> Path:
         file, inputs = folder / f"{plan.shard_name(of_box[box])}.npz", _inputs(grid, box, of, affinities)

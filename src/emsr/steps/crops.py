@@ -89,13 +89,10 @@ def section_views(images: Images, scores: Json, sr: Json) -> list[SectionView]:
 
 
 def _middle(images: Images, z: int) -> Area:
-    """Around the middle of the largest part of section ``z`` that was made, within what hr shows."""
+    """Around the middle of the largest part of section ``z`` that was made, within it and what hr shows."""
     parts = images.parts(z, images.covered) or [images.covered]
     largest = max(parts, key=lambda part: (part[0][1] - part[0][0]) * (part[1][1] - part[1][0]))
-    y, x = (
-        around((low + high) // 2, end, images.scale, first=first)
-        for (low, high), (first, end) in zip(largest, images.covered, strict=True)
-    )
+    y, x = (around((low + high) // 2, high, images.scale, first=low) for low, high in largest)
     return y, x
 
 

@@ -67,7 +67,7 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
     stats = Stats(out.with_suffix(".stats.json"), job, mine, todo)
     have = len(mine) - len(open_ones)
     log.info("job %s: %d shards to compute, %d to leave empty, %d have records", job, len(todo), len(outside), have)
-    _leave_empty(records, outside)
+    leave_empty(records, outside)
     if todo:
         stats.add(_compute(allocate, stated, records, mine, workers))
     write_mark(out, job, stated, records, mine)
@@ -115,7 +115,7 @@ class Stats:
         durable.write_json(self._path, self._stats)
 
 
-def _leave_empty(records: Records, indices: list[Triple]) -> None:
+def leave_empty(records: Records, indices: list[Triple]) -> None:
     """Write and record shards that are skipped: zeros, so that what is not there is never taken for what is lost."""
     import numpy as np
 

@@ -18,6 +18,7 @@ Parts = Mapping[int, Sequence[Area]]
 Json = Mapping[str, Any]
 
 KEY = "damaged_parts"  # of a card: boxes [[y0, y1], [x0, x1]] by section
+KEPT = (KEY, "skipped")  # of the card of an image, for those of what is made of it voxel by voxel
 STATED = (
     "voxels of damaged parts are in no figure, nor are windows of SSIM and MS-SSIM that touch one; sections whose "
     "middle touches one are in no FRC and LPIPS; boxes are those of hr and lr and a block more on every side"
@@ -25,15 +26,14 @@ STATED = (
 
 
 def kept(card: Json) -> dict[str, Any]:
-    """The damaged parts on an image card, for the card of what is made of it voxel by voxel; nothing without any."""
-    return {KEY: card[KEY]} if card.get(KEY) else {}
+    """What of an image card is true of what is made of it voxel by voxel: damaged parts, and what was not made."""
+    return {key: card[key] for key in KEPT if card.get(key)}
 
 
 def finer(card: Json, scale: int) -> dict[str, Any]:
     """The same for what has ``scale`` times as many voxels along y and x."""
     boxes = {
-        z: [[[scale * edge for edge in span] for span in box] for box in of]
-        for z, of in kept(card).get(KEY, {}).items()
+        z: [[[scale * edge for edge in span] for span in box] for box in of] for z, of in (card.get(KEY) or {}).items()
     }
     return {KEY: boxes} if boxes else {}
 

@@ -21,7 +21,7 @@ def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers:
     stated, found = jobs.allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
     records = Records(allocate, stated, proof.one_settings(found, stated))
     shards = proof.whole(records, found)
-    check_shards(records, shards, workers)
+    check_shards(records, proof.computed(shards), workers)
     hashes = {plan.shard_name(index): record["sha256"] for index, record in shards.items()}
     durable.write_json(out, card_of(out, records.array, stated, hashes))
     jobs.write_proof(allocate, settings, marks)

@@ -148,7 +148,7 @@ def _sections(
                 f"test range [{first}, {last}] is not within the {length} sections of {settings['volume']}"
             )
     test = sorted({z for first, last in settings["test"] for z in range(first, last)} - set(excluded))
-    return (test, None) if test else (sample, "every test section is damaged or missing")
+    return (test, None) if test else (sample, "every test section is damaged, missing or not made")
 
 
 def _finite(value: float) -> float | None:

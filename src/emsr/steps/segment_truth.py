@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from emsr.geometry import Box, ShardGrid, Triple, triple
+from emsr.inference.extent import made_areas
 from emsr.metrics.enclosed import Which, enclosing
 from emsr.metrics.segmentation import Contingency
 from emsr.metrics.tolerance import Tolerance
@@ -128,12 +129,15 @@ def common_plane(labels: tuple[Path, Json], images: Mapping[str, Json]) -> Plane
 
 
 def left_out(cards: Mapping[str, Json]) -> dict[int, str]:
-    """Why a section is in no score: it is damaged or missing in one of the images."""
+    """Why a section is in no score: it is damaged or missing in one of the images, or no part of it was made."""
     found: dict[int, str] = {}
     for name, card in cards.items():
         for state in ("damaged", "missing"):
             for z, why in (card.get(state) or {}).items():
                 found.setdefault(int(z), f"{state} in {name}" + (f": {why}" if why not in (state, "-", "") else ""))
+        for z in range(card["shape"][0] if card.get("skipped") else 0):
+            if not made_areas(card, z):
+                found.setdefault(z, f"not made in {name}")
     return dict(sorted(found.items()))
 
 
@@ -151,7 +155,9 @@ def good_sections(
             raise ValueError(f"{what} range [{first}, {last}] is not within the {depth} sections of the volume")
     named = {z for first, last in ranges for z in range(first, last)}
     if not named - set(excluded):
-        raise ValueError(f"every one of the {what} sections {sorted(named)} is damaged or missing: name others")
+        raise ValueError(
+            f"every one of the {what} sections {sorted(named)} is damaged, missing or not made: name others"
+        )
     return sorted(named - set(excluded))
 
 
