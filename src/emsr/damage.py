@@ -64,14 +64,16 @@ class SectionAccumulator:
 
     def add(self, first_row: int, band: np.ndarray) -> None:
         """Take in `band` (depth, rows, x) of grey levels, whose first row is row `first_row` of the sections."""
-        self.black += np.count_nonzero(band <= NEAR_LIMIT, axis=(1, 2))
-        self.saturated += np.count_nonzero(band >= self.top - NEAR_LIMIT, axis=(1, 2))
-        self.lowest = np.minimum(self.lowest, band.min(axis=(1, 2)))
-        self.highest = np.maximum(self.highest, band.max(axis=(1, 2)))
-        columns = np.add.reduceat(band, np.arange(0, self.shape[1], self.block), axis=2, dtype=np.int64)
+        for z, section in enumerate(band):
+            self.lowest[z] = min(self.lowest[z], section.min())
+            self.highest[z] = max(self.highest[z], section.max())
+            self.black[z] += np.count_nonzero(section <= NEAR_LIMIT)
+            self.saturated[z] += np.count_nonzero(section >= self.top - NEAR_LIMIT)
         rows = np.arange(first_row, first_row + band.shape[1]) // self.block
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        self.sums[:, rows[starts]] += np.add.reduceat(columns, starts, axis=1)
+        starts, lefts = np.flatnonzero(np.diff(rows, prepend=-1)), np.arange(0, self.shape[1], self.block)
+        for start, stop in itertools.pairwise([*starts, len(rows)]):
+            columns = band[:, start:stop].sum(axis=1, dtype=np.uint32)  # down first, along x: several times as fast
+            self.sums[:, rows[start]] += np.add.reduceat(columns, lefts, axis=1, dtype=np.int64)
 
     def result(self) -> list[SectionStatistics]:
         """Statistics of each section, once every row was taken in."""
@@ -142,6 +144,8 @@ def find_parts(
 
 def _boxes(blocks: np.ndarray, shape: tuple[int, int]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Voxels (y, x) of the boxes around connected blocks that are wide enough."""
+    if not blocks.any():
+        return []  # nearly always, and looking for boxes takes its time
     block = block_side(shape)
     wide = binary_opening(blocks, np.ones((LEAST_BLOCKS, LEAST_BLOCKS)))
     found = []

@@ -21,9 +21,11 @@ Result = TypeVar("Result")
 def each(function: Callable[[Box], Result], boxes: Sequence[Box], workers: int, label: str) -> list[Result]:
     """`function` of every box, in the order of `boxes`, on at most `workers` threads; the first exception is raised.
 
-    Memory is what `workers` calls need at once plus the results, so a function returns little.
+    They are also begun in that order, so that what neighbouring boxes read is still in caches. Memory is what `workers`
+    calls need at once plus the results, so a function returns little.
     """
-    graph = {("box", number): (function, box) for number, box in enumerate(boxes)}
+    last = len(boxes) - 1  # Dask begins with the greatest name
+    graph = {f"{last - number:012}": (function, box) for number, box in enumerate(boxes)}
     with progress(len(boxes), label, "boxes") as shown, _Counted(shown):
         return list(dask.threaded.get(graph, list(graph), num_workers=max(1, workers)))
 
@@ -33,10 +35,14 @@ def chunk_shape(array: ts.TensorStore) -> Triple:
     return triple(list(array.chunk_layout.read_chunk.shape or ())[-3:])
 
 
+def shard_shape(array: ts.TensorStore) -> Triple:
+    """Shape of an own array's shards."""
+    return triple(list(array.chunk_layout.write_chunk.shape or ())[-3:])
+
+
 def shard_boxes(array: ts.TensorStore) -> list[Box]:
     """Every shard of an own array, in raster order."""
-    shard = triple(list(array.chunk_layout.write_chunk.shape or ())[-3:])
-    grid = ShardGrid(triple(list(array.shape)[-3:]), shard)
+    grid = ShardGrid(triple(list(array.shape)[-3:]), shard_shape(array))
     return [grid.box(index) for index in grid.indices]
 
 
