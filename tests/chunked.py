@@ -14,9 +14,11 @@ BLOCKS = {"dimensions": [20, 30, 6], "blockSize": [16, 16, 4], "compression": {"
 VOLUME = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
 
 
-def n5(folder: Path, attributes: dict | None = None, dtype: str = "uint8", voxels: np.ndarray = VOLUME) -> Path:
+def n5(
+    folder: Path, attributes: dict | None = None, dtype: str = "uint8", voxels: np.ndarray = VOLUME, **metadata
+) -> Path:
     spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{folder}/"}}
-    spec["metadata"] = {**BLOCKS, "dataType": dtype}
+    spec["metadata"] = {**BLOCKS, "dimensions": voxels.T.shape, "dataType": dtype, **metadata}
     ts.open(spec, create=True).result()[...] = voxels.T.astype(dtype)
     said = json.loads((folder / "attributes.json").read_text())
     (folder / "attributes.json").write_text(json.dumps({**said, **(attributes or {})}))
@@ -25,14 +27,13 @@ def n5(folder: Path, attributes: dict | None = None, dtype: str = "uint8", voxel
 
 def precomputed(folder: Path, voxels: np.ndarray = VOLUME, **how) -> Path:
     """A volume at offset (x 5, y 6, z 7), as cloud-volume writes it."""
-    how = {"compress": False, "encoding": "raw", "layer_type": "image", **how}
+    how = {"compress": False, "encoding": "raw", "layer_type": "image", "chunk_size": (16, 16, 4), **how}
     compress = how.pop("compress")
     info = CloudVolume.create_new_info(
         num_channels=1,
         data_type=voxels.dtype.name,
         resolution=(4, 5, 40),
         voxel_offset=(5, 6, 7),
-        chunk_size=(16, 16, 4),
         volume_size=voxels.T.shape,
         **how,
     )

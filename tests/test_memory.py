@@ -21,6 +21,7 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
+emsr.stores.hdf.CACHE_BYTES = 2**20  # a bound of its own, which HDF5 uses up whatever it reads
 layout, path, before = json.loads(sys.argv[1]), sys.argv[2], peak()
 source = {"path": path + "/x.h5", "dataset": "volumes/raw", "voxel_size_nm": None}
 ingest({"image": "hr", "source": source, "region": None, **layout}, path + "/hr.json", workers=layout["workers"])
@@ -41,7 +42,7 @@ def noise(path: Path, shape: tuple[int, int, int]) -> None:
 
 
 def bound_mib(shape: tuple[int, int, int]) -> float:
-    """The promise: 64 MiB, sixteen shards a worker, 10 KiB a section."""
+    """The promise: 64 MiB, sixteen shards a worker, 10 KiB a section, besides unpacked chunks of the source."""
     return 64 + WORKERS * 16 * np.prod(SHARD) / 2**20 + 10 * shape[0] / 1024
 
 

@@ -97,6 +97,27 @@ def test_precomputed_is_read_with_its_place(tmp_path, prefix, how, why):
     np.testing.assert_array_equal(source.read((5, 29, 19), SHAPE), VOLUME[5:, 29:, 19:])
 
 
+def test_cloud_volume_reads_what_tensorstore_does_not_and_other_boxes_alike(tmp_path, monkeypatch):
+    path = precomputed(tmp_path / "em", VOLUME)
+    slow = open_source(path)
+    slow.read.__self__.array = None
+    with monkeypatch.context() as patch:
+        patch.setattr("cloudvolume.CloudVolume", None)
+        quick = open_source(path)
+        for start, stop in (((0, 0, 0), SHAPE), ((3, 15, 7), (5, 17, 20)), ((5, 29, 19), SHAPE)):
+            np.testing.assert_array_equal(quick.read(start, stop), VOLUME[tuple(map(slice, start, stop))])
+    np.testing.assert_array_equal(slow.read((3, 15, 7), (5, 17, 20)), VOLUME[3:5, 15:17, 7:20])
+    packed = precomputed(tmp_path / "packed", VOLUME, compress="gzip")
+    chunk = sorted((packed / "4_5_40").iterdir())[-1]
+    (path / "4_5_40" / chunk.name).write_bytes(chunk.read_bytes())
+    (path / "4_5_40" / chunk.stem).unlink()
+    np.testing.assert_array_equal(quick.read((0, 0, 0), SHAPE), VOLUME)
+    chunk = path / "4_5_40" / sorted(path.glob("4_5_40/*"))[0].name
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cannot be read"):
+        open_source(path).read((0, 0, 0), SHAPE)
+
+
 def test_jpeg_is_read_to_a_few_grey_levels_and_half_of_it_is_an_error(tmp_path):
     ramp = np.broadcast_to(np.arange(20, dtype=np.uint8) * 8, SHAPE)
     path = precomputed(tmp_path / "em", ramp, encoding="jpeg")

@@ -27,6 +27,7 @@ from emsr.durable import read_json
 from emsr.settings import Settings
 from emsr.steps.data import ingest
 from emsr.stores import open_source, precomputed
+from emsr.stores.buckets import ENDPOINTS, address_of
 
 SHAPE = (6, 30, 20)
 VOLUME = np.random.default_rng(1).integers(0, 256, SHAPE).astype(np.uint8)
@@ -228,11 +229,12 @@ def test_a_volume_behind_s3_is_read_with_and_without_credentials(moto, tmp_path,
 )
 def test_without_credentials_buckets_are_asked_as_anyone(tmp_path, monkeypatch, address, asked):
     monkeypatch.setattr(secrets, "CLOUD_VOLUME_SECRETS_DIR", str(tmp_path))
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "GOOGLE_APPLICATION_CREDENTIALS"):
+    services = (name for names, _ in ENDPOINTS.values() for name in names)
+    for name in ("AWS_ACCESS_KEY_ID", "GOOGLE_APPLICATION_CREDENTIALS", *services):
         monkeypatch.delenv(name, raising=False)
-    assert precomputed._address(f"precomputed://{address}") == f"precomputed://{asked}"
+    assert address_of(f"precomputed://{address}") == f"precomputed://{asked}"
     (tmp_path / "lab-google-secret.json").touch()
-    assert (precomputed._address("precomputed://gs://lab/em")) == "precomputed://gs://lab/em"
+    assert address_of("precomputed://gs://lab/em") == "precomputed://gs://lab/em"
 
 
 def test_half_of_the_credentials_in_the_environment_is_one_line(tmp_path, monkeypatch):

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from emsr.stores.pieces import CACHE_BYTES, chunkwise
 from emsr.stores.source import Source, Triple, one_line
 
 MOST_CHUNK_BYTES = 2**31
-CACHE_BYTES = 2**27  # decoded chunks that are kept, because reads of shards share them
 
 
 def open_foreign(driver: str, folder: Path, fill: bool) -> ts.TensorStore:
@@ -42,18 +42,20 @@ def source_of(
 ) -> Source:
     """The volume in `place`, its path and the array's folder below it; `arrays` are it with and without fill value."""
     (path, folder), (array, strict) = place, arrays
+    shape, chunk = tuple(array.shape), _chunk(array)
     return Source(
         path=str(path),
         dataset=str(folder.relative_to(path)),
         format=form,
-        shape=tuple(array.shape),
+        shape=shape,
         dtype=array.dtype.numpy_dtype,
         voxel_size_nm=size,
         translation_nm=shift,
-        read=partial(read_foreign, str(folder), array),
+        read=chunkwise(partial(read_foreign, str(folder), array), shape, chunk, array.dtype.numpy_dtype),
         stored=partial(any_stored, strict),
         close=lambda: None,
         spec=array.spec(minimal_spec=True).to_json(),
+        depth=chunk[0],
     )
 
 
@@ -78,6 +80,12 @@ def read_foreign(where: str, array: ts.TensorStore, start: Sequence[int], stop: 
     except ValueError as error:
         place = f"voxels {tuple(start)} to {tuple(stop)}"
         raise ValueError(f"{where}: {place} cannot be read ({one_line(error)}): copy it again") from None
+
+
+def _chunk(array: ts.TensorStore) -> Triple[int]:
+    """Sides (z, y, x) of what is unpacked at once; an array without three axes is refused later."""
+    z, y, x = (int(side or 1) for side in (1, 1, 1, *(array.chunk_layout.read_chunk.shape or ()))[-3:])
+    return z, y, x
 
 
 def any_stored(strict: ts.TensorStore, z: int) -> bool:

@@ -10,9 +10,11 @@ import h5py
 import numpy as np
 
 from emsr.durable import settle
+from emsr.stores.pieces import CACHE_BYTES, chunkwise
 from emsr.stores.source import Source, Triple, first_bytes, one_line, triple
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+CACHE_SLOTS = 100_003  # of HDF5's cache of chunks: a prime, far more than chunks in it
 
 
 def recognises(path: Path) -> bool:
@@ -29,7 +31,7 @@ def open_source(path: Path, dataset: str | None) -> Source:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes): copy it again")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=CACHE_SLOTS)
     except OSError as error:
         raise ValueError(f"{path} cannot be opened as HDF5 ({one_line(error)}): copy it again") from None
     try:
@@ -79,18 +81,20 @@ def _source(path: Path, file: h5py.File, dataset: h5py.Dataset) -> Source:
     if "resolution" in dataset.attrs:
         size = triple(np.atleast_1d(dataset.attrs["resolution"]), "resolution", where, positive=True)
         offset = (corner[0] + size[0] / 2, corner[1] + size[1] / 2, corner[2] + size[2] / 2)
+    shape, chunk = tuple(dataset.shape or ()), dataset.chunks or (1, 1, 1)
     return Source(
         path=str(path),
         dataset=str(dataset.name),
         format="hdf",
-        shape=tuple(dataset.shape or ()),
+        shape=shape,
         dtype=dataset.dtype,
         voxel_size_nm=size,
         translation_nm=offset,
-        read=partial(_read, where, dataset),
+        read=chunkwise(partial(_read, where, dataset), shape, chunk, dataset.dtype.newbyteorder("=")),
         stored=partial(_stored, dataset),
         close=file.close,
         corner_nm=corner,
+        depth=chunk[0],
     )
 
 

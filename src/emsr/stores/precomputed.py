@@ -1,7 +1,9 @@
 """Neuroglancer precomputed, on disk or behind file, gs, s3, https and http, through cloud-volume.
 
-A chunk that is missing inside the bounds is an error. cloud-volume makes a request that fails seven times, with growing
-pauses, and a body shorter than announced is such a failure; a server that is silent for `SILENCE_S` is another.
+On disk tensorstore, which is quicker, reads what it can: what is encoded without loss and not compressed as whole
+files (`.gz`). A chunk that is missing inside the bounds is an error. cloud-volume makes a request that fails seven
+times, with growing pauses, and a body shorter than announced is such a failure; a server that is silent for `SILENCE_S`
+is another.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import threading
 from functools import cache, partial
@@ -17,17 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorstore as ts
 
 from emsr import places
-from emsr.stores.foreign import check_chunk
+from emsr.stores.buckets import address_of
+from emsr.stores.foreign import check_chunk, read_foreign
+from emsr.stores.pieces import CACHE_BYTES, chunkwise
 from emsr.stores.source import Source, one_line, triple
 
 OPTIONS = ("mip",)
 DATA_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
 SILENCE_S = 30
-CACHE_BYTES = 2**27  # compressed chunks that each thread keeps, because reads of shards share them
+EXACT = ("raw", "compressed_segmentation", "png")  # encodings of which all decoders make the same voxels
 SECRETS = re.compile(r"\?[^\s'\"]*|(?<=//)[^\s/@]+@")  # queries and logins in what libraries say of an address
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def recognises(path: Path) -> bool:
@@ -42,41 +45,53 @@ def open_source(place: Path | str, dataset: str | None, mip: int = 0) -> Source:
     """
     if dataset is not None:
         raise ValueError(f"{place}: precomputed has no datasets: leave dataset out, and state the scale as mip")
-    where, address = str(place), _address(place)
+    where, address = str(place), address_of(place)
     info = _checked(_parsed(_info(address, where), where), mip, where)
     scale = info["scales"][mip]
     size = triple(reversed(scale["resolution"]), "resolution", where, positive=True)
     corner = [float(one) for one in reversed(scale["voxel_offset"])]
     first = ((corner[0] + 0.5) * size[0], (corner[1] + 0.5) * size[1], (corner[2] + 0.5) * size[2])
+    spec = _spec(place, mip, scale) if isinstance(place, Path) else None
+    shape, chunk = (tuple(reversed(sides)) for sides in (scale["size"], scale["chunk_sizes"][0]))
+    dtype, reader = np.dtype(info["data_type"]), _Reader(where, address, info, mip, _on_disk(spec, scale["encoding"]))
     return Source(
         path=where,
         dataset=str(scale["key"]),
         format="precomputed",
-        shape=tuple(reversed(scale["size"])),
-        dtype=np.dtype(info["data_type"]),
+        shape=shape,
+        dtype=dtype,
         voxel_size_nm=size,
         translation_nm=first,
-        read=_Reader(where, address, info, mip).read,
+        read=chunkwise(reader.read, shape, chunk, dtype),
         stored=lambda z: True,
         close=lambda: None,
-        spec=_spec(place, mip, scale) if isinstance(place, Path) else None,
+        spec=spec,
+        depth=chunk[0],
     )
 
 
 def fingerprint(address: str) -> str:
     """What says that a volume behind an address is another one than before: the sha256 of its info."""
-    return hashlib.sha256(_info(_address(address), address)).hexdigest()
+    return hashlib.sha256(_info(address_of(address), address)).hexdigest()
 
 
 class _Reader:
-    """Reads boxes, each thread by a CloudVolume of its own: its cache of chunks is not made to be shared."""
+    """Reads boxes: from `array` until it fails, then each thread by a CloudVolume of its own, which says what is wrong.
 
-    def __init__(self, place: str, address: str, info: dict[str, Any], mip: int) -> None:
-        self.place, self.address, self.info, self.mip = place, address, info, mip
+    Its cache of chunks, which it keeps compressed, is not made to be shared.
+    """
+
+    def __init__(self, place: str, address: str, info: dict[str, Any], mip: int, array: ts.TensorStore | None) -> None:
+        self.place, self.address, self.info, self.mip, self.array = place, address, info, mip, array
         self.own = threading.local()
 
     def read(self, start: Any, stop: Any) -> np.ndarray:
         """Voxels of a half-open box z, y, x, C order; ValueError, in one line, where not all can be had."""
+        if (array := self.array) is not None:
+            try:
+                return read_foreign(self.place, array, start, stop)
+            except ValueError:
+                self.array = None
         _library()
         from cloudvolume.exceptions import EmptyVolumeException
         from cloudvolume.lib import Bbox
@@ -176,40 +191,6 @@ def _whole(numbers: Any, least: float) -> bool:
     return isinstance(numbers, list) and len(numbers) == 3 and all(type(n) is int and n >= least for n in numbers)
 
 
-def _address(place: Path | str) -> str:
-    """What cloud-volume is given: gs and s3 as https, which asks for no account, unless it knows credentials."""
-    if isinstance(place, Path):
-        return f"{places.PREFIX}file://{place.absolute()}"
-    scheme, _, rest = place.removeprefix(places.PREFIX).rstrip("/").partition("://")
-    bucket = rest.partition("/")[0]
-    if scheme == "gs" and not _google_credentials(bucket):
-        return f"{places.PREFIX}https://storage.googleapis.com/{rest}"
-    if scheme == "s3" and not _aws_credentials(bucket):
-        endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "https://s3.amazonaws.com")
-        return f"{places.PREFIX}{endpoint.rstrip('/')}/{rest}"
-    return f"{places.PREFIX}{scheme}://{rest}"
-
-
-def _google_credentials(bucket: str) -> bool:
-    """Whether cloud-volume's files or the environment name credentials of Google."""
-    from cloudfiles.secrets import secretpath
-
-    files = [secretpath(f"{bucket}-google-secret.json"), secretpath("google-secret.json")]
-    return "GOOGLE_APPLICATION_CREDENTIALS" in os.environ or any(map(os.path.exists, files))
-
-
-def _aws_credentials(bucket: str) -> bool:
-    """Whether cloud-volume's files or the environment name credentials of an S3 service."""
-    from cloudfiles.secrets import aws_credentials
-
-    try:
-        return bool(aws_credentials(bucket).get("AWS_ACCESS_KEY_ID"))
-    except KeyError as error:
-        raise ValueError(
-            f"{error.args[0]} is not set: cloud-volume wants it beside AWS_ACCESS_KEY_ID, so export it, maybe empty"
-        ) from None
-
-
 def _spec(folder: Path, mip: int, scale: dict[str, Any]) -> dict[str, Any]:
     """The tensorstore spec of a scale on disk, axes z, y, x from 0 on; a missing chunk is an error there too."""
     offset, size = scale["voxel_offset"], scale["size"]
@@ -223,6 +204,17 @@ def _spec(folder: Path, mip: int, scale: dict[str, Any]) -> dict[str, Any]:
         "fill_missing_data_reads": False,
         "transform": transform,
     }
+
+
+def _on_disk(spec: dict[str, Any] | None, encoding: str) -> ts.TensorStore | None:
+    """A scale on disk as tensorstore opens it; None where it does not, or might decode other voxels."""
+    if spec is None or encoding not in EXACT:
+        return None
+    context = ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+    try:
+        return ts.open(spec, open=True, read=True, context=context).result()
+    except ValueError:
+        return None
 
 
 def _said(error: BaseException) -> str:

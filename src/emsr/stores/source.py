@@ -47,6 +47,7 @@ class Source:
     a voxel size. `close` lets go of the file. `spec` is a tensorstore spec that reads the same voxels, axes z, y, x, in
     place; None where there is none. `caution` is what a user should know about the voxels, which makes no good labels.
     `made_from` is the source that voxels are computed from while they are read.
+    `depth` is how many sections are stored, and so unpacked, together.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Source:
     spec: dict[str, Any] | None = None
     caution: str | None = None
     made_from: Source | None = None
+    depth: int = 1
 
 
 def nanometres(unit: str, where: str) -> float:
