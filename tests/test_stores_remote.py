@@ -109,6 +109,33 @@ def test_a_volume_behind_http_is_ingested_like_its_folder(server, tmp_path, caps
     assert capsys.readouterr().out == ""
 
 
+def test_a_chunk_that_shards_share_is_fetched_once_after_the_probe(server, tmp_path):
+    ingest({**settings(server.address), "shard": [2, 8, 8], "chunk": [1, 8, 8]}, tmp_path / "hr.json")
+    chunks = {name: count for name, count in server.seen.items() if name != "info"}
+    assert len(chunks) == 8
+    assert [name for name, count in chunks.items() if count > 1] == [CHUNK, "4_4_40/16-20_16-30_4-6"]
+    assert max(chunks.values()) == 2
+
+
+def test_finished_shards_are_not_fetched_again_unless_the_info_changed(server, tmp_path, caplog):
+    failing, last, out = "4_4_40/16-20_16-30_0-4", "4_4_40/16-20_16-30_4-6", tmp_path / "hr.json"
+    server.faults[failing] = ["404"]
+    with pytest.raises(ValueError, match="is missing"):
+        ingest(settings(server.address), out)
+    fetched = set(server.seen) - {"info", failing, last, CHUNK}  # of the first and the last a voxel is asked for first
+    assert len(fetched) == 2
+    server.seen.clear()
+    with pytest.raises(ValueError, match="is missing"):
+        ingest(settings(server.address), out)
+    assert set(server.seen) == {"info", failing, last, CHUNK}
+    server.faults.clear()
+    server.seen.clear()
+    (tmp_path / "www/em/info").write_bytes((tmp_path / "www/em/info").read_bytes() + b"\n")
+    ingest(settings(server.address), out)
+    assert fetched < set(server.seen)
+    assert "hr: source changed since a run that did not finish, so its 3 shards do not count" in caplog.text
+
+
 FLEETING = [
     (["503", "500", ""], 3, "an overloaded server"),
     (["short", ""], 2, "a body shorter than announced"),
@@ -229,8 +256,11 @@ def test_a_volume_behind_s3_is_read_with_and_without_credentials(moto, tmp_path,
 )
 def test_without_credentials_buckets_are_asked_as_anyone(tmp_path, monkeypatch, address, asked):
     monkeypatch.setattr(secrets, "CLOUD_VOLUME_SECRETS_DIR", str(tmp_path))
-    services = (name for names, _ in ENDPOINTS.values() for name in names)
-    for name in ("AWS_ACCESS_KEY_ID", "GOOGLE_APPLICATION_CREDENTIALS", *services):
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        *(name for names, _ in ENDPOINTS.values() for name in names),
+    ):
         monkeypatch.delenv(name, raising=False)
     assert address_of(f"precomputed://{address}") == f"precomputed://{asked}"
     (tmp_path / "lab-google-secret.json").touch()

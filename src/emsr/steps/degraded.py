@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emsr import degradation, noise
-from emsr.geometry import Box, ShardGrid, triple
+from emsr.geometry import Box, ShardGrid
 from emsr.steps.sampled import patches
 from emsr.stores.card import read_card
-from emsr.stores.shards import chunk_shape, keep_or_write, read_box
+from emsr.stores.shards import read_box
 
 if TYPE_CHECKING:
     import tensorstore as ts
+
+    from emsr.stores.ome import Layout
 
 PATCHES, SIDE = 16, 512  # what noise is estimated from
 
@@ -46,22 +48,22 @@ def with_noise(stated: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def degrade_shard(fine: ts.TensorStore, coarse: ts.TensorStore, how: dict[str, Any], box: Box) -> None:
+def degraded(fine: ts.TensorStore, coarse: Layout, how: dict[str, Any], box: Box) -> np.ndarray:
     """One shard of the coarse image, chunk by chunk, each from its fine voxels and those that the kernel reaches."""
-    voxels = np.empty(box.shape, coarse.dtype.numpy_dtype)
-    parts = ShardGrid(box.shape, chunk_shape(coarse))
+    voxels = np.empty(box.shape, coarse.dtype)
+    parts = ShardGrid(box.shape, coarse.chunk)
     for part in map(parts.box, parts.indices):
         voxels[part.slices] = _degrade_box(fine, coarse, how, part.shifted(box.start))
-    keep_or_write(coarse, box, voxels)
+    return voxels
 
 
-def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, how: dict[str, Any], box: Box) -> np.ndarray:
+def _degrade_box(fine: ts.TensorStore, coarse: Layout, how: dict[str, Any], box: Box) -> np.ndarray:
     """Coarse voxels of `box`, from fine ones of the box grown by as many whole coarse voxels as the kernel reaches.
 
     Noise is drawn for whole squares, so with noise it is the box of the squares that it touches which is grown.
     """
     scale, kernel, stated = how["scale"], how["kernel"], how.get("noise")
-    whole, unit = Box((0, 0, 0), triple(list(coarse.shape))), noise.TILE if stated else 1
+    whole, unit = Box((0, 0, 0), coarse.shape), noise.TILE if stated else 1
     squares = _grown(box, 0, unit).intersect(whole)
     read = _grown(squares, -(-degradation.reach(scale, kernel) // scale), 1).intersect(whole)
     sections = [degradation.expected(section, scale, kernel) for section in read_box(fine, read.scaled(scale))]
@@ -70,7 +72,7 @@ def _degrade_box(fine: ts.TensorStore, coarse: ts.TensorStore, how: dict[str, An
         strength, corner = noise.Noise(stated["dose"], stated["read"]), squares.start
         for number, section in enumerate(made):
             made[number] = noise.add(section, strength, stated["seed"], corner[0] + number, corner[1:])
-    return degradation.restore(made[:, *_inside(box, squares)], coarse.dtype.numpy_dtype)
+    return degradation.restore(made[:, *_inside(box, squares)], np.dtype(coarse.dtype))
 
 
 def _grown(box: Box, halo: int, unit: int) -> Box:

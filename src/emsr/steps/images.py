@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from emsr.damage import SectionStatistics
     from emsr.geometry import Box
+    from emsr.stores.journal import Journal
     from emsr.stores.ome import Layout
     from emsr.stores.sections import Bands
 
@@ -40,10 +43,33 @@ def layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
     )
 
 
-def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
-    """Levels, hashes, judgement of the sections, table and, last of all, the card.
+def unfinished(out: Path, of: Mapping[str, Any]) -> Journal:
+    """The journal of the array beside the card `out`, made `of` what is named; the log says what a killed run left."""
+    from emsr.stores.journal import Journal
 
-    `card` names the array, without levels, where it is not the one beside the card.
+    journal = Journal(out, of)
+    if journal.changed:
+        log.warning(
+            "%s: %s changed since a run that did not finish, so its %s shards do not count: starting over",
+            *(out.stem, " and ".join(journal.changed), journal.left),
+        )
+    elif journal.done:
+        log.info("%s: going on after a run that did not finish: it made %s shards", out.stem, len(journal.done))
+    return journal
+
+
+def finish(
+    out: Path,
+    laid: Layout,
+    card: dict[str, Any],
+    workers: int,
+    levels: int = 1,
+    absent: Callable[[int], str | None] | None = None,
+) -> None:
+    """Further levels than the first `levels`, hashes, judgement of the sections, table and, last of all, the card.
+
+    `card` names the array, without levels, where it is not the one beside the card. `absent` says of a section that is
+    the same everywhere why there is nothing in it, if that is so; those are listed besides what the card has missing.
     """
     from emsr.damage import Finding, Part, find, find_parts, parts_table, table
     from emsr.durable import write_text
@@ -53,11 +79,14 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
 
     path = out.with_name(card.get("array", out.with_suffix(".zarr").name))
     if "array" not in card:
-        pyramid(path, workers)
+        pyramid(path, workers, levels=levels)
     judged = laid.dtype == "uint8"
-    seen = [pair for slab in visit(path, partial(_examine, judged), workers, "examine sections") for pair in slab]
+    seen = [one for slab in visit(path, partial(_examine, judged), workers, "examine sections") for one in slab]
+    statistics = [found for *_, found in seen if found is not None]
+    if absent:
+        reasons = {str(z): absent(z) for z, (_, even, _) in enumerate(seen) if even}
+        card = {**card, "missing": card["missing"] | {z: reason for z, reason in reasons.items() if reason}}
     missing = {int(z) for z in card["missing"]}
-    statistics = [found for _, found in seen if found is not None]
     findings = find(statistics, missing) if judged else {}
     if "damaged" in card:
         findings = {int(z): findings.get(int(z), Finding(state, "as in hr")) for z, state in card["damaged"].items()}
@@ -80,23 +109,29 @@ def finish(out: Path, laid: Layout, card: dict[str, Any], workers: int) -> None:
         "dtype": laid.dtype,
         "voxel_size_nm": list(laid.voxel_size_nm),
         "translation_nm": list(laid.translation_nm),
-        "section_sha256": [sha256 for sha256, _ in seen],
+        "section_sha256": [sha256 for sha256, *_ in seen],
     }
     damaged = {str(z): finding.state for z, finding in findings.items()}
     boxes = {str(z): [[list(part.y), list(part.x)] for part in of] for z, of in parts.items()}
     write_card(out, {**card, **whole, "damaged": damaged} | ({"damaged_parts": boxes} if boxes else {}))
 
 
-def _examine(judged: bool, slab: Box, bands: Bands) -> list[tuple[str, SectionStatistics | None]]:
-    """Hash and, for images, statistics of each section of a slab."""
+def _examine(judged: bool, slab: Box, bands: Bands) -> list[tuple[str, bool, SectionStatistics | None]]:
+    """Of each section of a slab: hash, whether it is the same everywhere, and, for images, statistics."""
+    import numpy as np
+
     from emsr.damage import SectionAccumulator
     from emsr.stores.sections import SectionHashes
 
     depth, height, width = slab.shape
     hashes, accumulator = SectionHashes(depth), SectionAccumulator(depth, (height, width)) if judged else None
+    lowest, highest = [], []
     for first_row, band in bands:
+        lowest.append(band.min(axis=(1, 2)))
+        highest.append(band.max(axis=(1, 2)))
         hashes.add(band)
         if accumulator:
             accumulator.add(first_row, band)
+    even = (np.min(lowest, axis=0) == np.max(highest, axis=0)).tolist()
     statistics = accumulator.result() if accumulator else [None] * depth
-    return list(zip(hashes.result(), statistics, strict=True))
+    return list(zip(hashes.result(), even, statistics, strict=True))

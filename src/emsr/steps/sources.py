@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emsr.geometry import Box
     from emsr.stores.admission import Admitted
     from emsr.stores.ome import Layout
     from emsr.stores.source import Source
@@ -68,23 +67,27 @@ def link(source: Source, out: Path) -> dict[str, str]:
     return {"array": file.name}
 
 
-def unstored(source: Source, depth: int) -> list[int]:
-    """Sections that nothing was ever stored for."""
-    return [z for z in range(depth) if not source.stored(z)]
-
-
-def missing_sections(source: Source, region: Box, boxes: list[Box], empty: list[list[bool]]) -> list[int]:
-    """Sections (z of the array) without anything to see because nothing was ever stored for them."""
-    filled = {
-        box.start[0] + z for box, flags in zip(boxes, empty, strict=True) for z, flag in enumerate(flags) if not flag
+def made_of(settings: dict[str, Any], source: Source) -> dict[str, Any]:
+    """All that the voxels of an ingested array depend on: settings, state of what is read, and what it declares."""
+    stated, other = settings["source"], (settings.get("intensity") or {}).get("of")
+    return {
+        "settings": {**settings, "source": {key: stated[key] for key in stated if key != "fingerprint"}},
+        "source": [_state(one["path"]) for one in (stated, other) if one],
+        "metadata": [
+            *(source.format, source.dataset, source.shape, source.dtype.str),
+            *(source.voxel_size_nm, source.translation_nm, source.corner_nm),
+        ],
     }
-    return [z for z in range(region.shape[0]) if z not in filled and not source.stored(region.start[0] + z)]
 
 
-def absent(source: Source, region: Box, missing: list[int]) -> dict[str, str]:
-    """Those sections as a card lists them: nothing was stored for them, or, of membranes, no object was found."""
-    stored = (source.made_from or source).stored
-    return {str(z): "unlabelled" if stored(region.start[0] + z) else "missing" for z in missing}
+def absent(source: Source, first: int, z: int) -> str | None:
+    """Why section z of an array is empty, whose first one is section `first` of the source; None if it is not.
+
+    Nothing was ever stored for it, or, of membranes, no object was found.
+    """
+    if source.stored(first + z):
+        return None
+    return "unlabelled" if source.made_from and source.made_from.stored(first + z) else "missing"
 
 
 def single_sections(stated: dict[str, Any]) -> dict[str, Any]:
@@ -93,3 +96,15 @@ def single_sections(stated: dict[str, Any]) -> dict[str, Any]:
 
     level = stated.get("membranes")
     return {"membranes": {"level": level, "least_pixels": LEAST_PIXELS}} if level else {}
+
+
+def _state(place: str) -> Any:
+    """What says that a source is another one than before: size and time stamp of files, the info behind an address."""
+    from emsr import places
+    from emsr.fingerprints import fingerprint
+    from emsr.stores import precomputed
+
+    path = places.local(place)
+    if path is None:
+        return precomputed.fingerprint(place)
+    return fingerprint(path) if path.is_dir() else [path.stat().st_size, path.stat().st_mtime_ns]

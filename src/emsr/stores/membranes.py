@@ -42,6 +42,7 @@ def labelled(source: Source, level: int) -> Source:
         read=partial(_read, numbers, pixels),
         stored=lambda z: source.stored(z) and bool(numbers((z, 0, 0)).any()),
         spec=None,
+        depth=1,
         made_from=source,
     )
 
