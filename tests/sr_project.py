@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,13 +37,21 @@ TINY: dict[str, Any] = {
 }
 
 
-def write_weights(folder: Path, model: str, scale: int, sections: int = 3, window: int = 16, seed: int = 0) -> Path:
+def write_weights(
+    folder: Path,
+    model: str,
+    scale: int,
+    sections: int = 3,
+    window: int = 16,
+    seed: int = 0,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
     """Random weights of a tiny network (or bicubic's none) with their card; returns the card's path."""
-    options = TINY if model == "gpemsr" else {}
+    options = {**TINY, **options} if model == "gpemsr" else {}
     card = {"model": model, "options": options, "scale": scale, "sections": sections, "section_step": 1}
     state: dict[str, torch.Tensor] = {}
     if model == "gpemsr":
-        tiny = overridden(PRESETS["small"], TINY)
+        tiny = overridden(PRESETS["small"], options)
         card["options"] = dict(vars(tiny))
         state = {
             name: _random(name, tensor, seed) for name, tensor in build(scale, sections, tiny).state_dict().items()

@@ -83,6 +83,21 @@ def test_references_of_true_indices() -> None:
     assert [tuple(one.shape[-2:]) for one in said.features] == [(64, 64), (32, 32), (16, 16)]
 
 
+@pytest.mark.parametrize(("side", "why"), [
+    (4, "fewer positions than entries: each goes through the first convolution"),
+    (8, "more positions than entries: each entry does, once"),
+])  # fmt: skip
+@torch.no_grad()
+def test_entries_are_decoded_as_the_latents_that_they_are(side: int, why: str) -> None:
+    codes = any_numbers(gpemsr.network("codebook", 8, 3, TINY))
+    indices = torch.randint(0, TINY.entries, (2, side, side))
+    features, decoded = codes.decoder.of_indices(indices, codes.codebook.entries)
+    wanted, wanted_image = codes.decoder(codes.codebook.lookup(indices))
+    for one, other in zip([*features, decoded], [*wanted, wanted_image], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6, msg=why)
+    assert features[0].std() > 0
+
+
 @torch.no_grad()
 def test_half_precision_leaves_indices_likeness_and_flow_in_float32() -> None:
     model, lr = any_numbers(gpemsr.build(8, 3, TINY)), image(3)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,3 +179,31 @@ def test_prior_fusion_masks_what_it_does_not_believe() -> None:
         nn.init.constant_(fusion.mask.conv3.bias, bias)
         moved = (fusion(lr, references, similarity) - fusion(lr, changed, similarity)).abs().max()
         assert (moved < 1e-6) == same
+
+
+ATTEND = """
+import torch
+from emsr.layers.attention import NonLocal
+from emsr.layers.blocks import group_norm
+
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
+
+network = NonLocal(32, group_norm(32, 0))
+with torch.inference_mode():
+    network(torch.rand(1, 32, 8, 8))
+    before = status("VmRSS")
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak starts anew
+    network(torch.rand(1, 32, 96, 96))
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux")
+def test_attention_holds_no_map_of_all_pairs() -> None:
+    """9216 positions: a map of their pairs takes 324 MiB, each of the tensors of one number a position 1.1 MiB."""
+    done = subprocess.run([sys.executable, "-c", ATTEND], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 60

@@ -128,19 +128,6 @@ def test_a_module_without_streaming_gives_what_its_forward_gives() -> None:
     assert np.abs(got[1][::2, ::2] - expected).max() <= 0.5 + 1e-2
 
 
-def test_streaming_the_network_equals_its_forward(tmp_path: Path) -> None:
-    model = checkpoint.load(write_weights(tmp_path, "gpemsr", 4, sections=5))
-    volume = tissue_like((7, 16, 16))
-    plan = Plan((7, 16, 16), 4, 16, 4, (4, 64, 64), neighbour_table(7, 5, 1, (3,), ()))
-    got = dict(stream_column(Network(model, "cpu", "float32"), plan, (0, 0), range(7), lambda b: volume[b.slices]))
-    for z, named in enumerate(plan.table):
-        lr = torch.from_numpy(volume[list(named or ())]).float()[None, :, None] / 255
-        with torch.inference_mode():
-            whole = model(lr)[0, 0].clamp(0, 1).numpy() * STEPS
-        assert np.abs(got[z] - whole).max() <= 1, f"section {z}"
-        assert whole.std() > 0
-
-
 @pytest.mark.parametrize(
     ("size", "reason"),
     [

@@ -155,7 +155,9 @@ def test_the_whole_network_holds_the_frozen_stages_untouched(trained: Path) -> N
         for name, tensor in checkpoint.load_state(trained / f"{stage}.json").items():
             assert torch.equal(whole[prefix + name], tensor), name
     card = checkpoint.load_card(trained / "fusion.json")
-    assert card["cost"]["flops_per_window"] > 10 * card["cost"]["parameters"]
+    cost = card["cost"]
+    assert cost["flops_per_window"] == 2 * (3 * cost["macs"]["section"] + cost["macs"]["centre"])
+    assert min(cost["macs"].values()) > cost["parameters"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

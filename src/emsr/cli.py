@@ -43,6 +43,7 @@ VERBS = {
     "view": "emsr.commands.view",
     "clean": "emsr.commands.clean",
     "check": "emsr.commands.check",
+    "plan": "emsr.commands.plan",
 }
 USER_MISTAKES = (ValueError, OSError)
 
@@ -54,11 +55,17 @@ def _function(verb: str) -> tuple[str, str]:
 
 def _convert(annotation: Any) -> Callable[[str], Any]:
     """What turns a word of the command line into a value of the annotated type."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    annotation = _stated(annotation)
     if annotation is dict or typing.get_origin(annotation) is dict:
         return _settings
     return annotation if callable(annotation) else str
+
+
+def _stated(annotation: Any) -> Any:
+    """The type of a value that is given: of an annotation X | None the X."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(part for part in typing.get_args(annotation) if part is not type(None))
+    return annotation
 
 
 def _settings(text: str) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, annotati
     """One argument: parameters before * are positional, keyword-only ones are options."""
     name = parameter.name
     flag = [f"--{name.replace('_', '-')}"] if parameter.kind is parameter.KEYWORD_ONLY else [name]
-    required = parameter.default is parameter.empty
+    required, annotation = parameter.default is parameter.empty, _stated(annotation)
     if annotation is bool:
         parser.add_argument(*flag, action="store_true", dest=name)
     elif typing.get_origin(annotation) is list:

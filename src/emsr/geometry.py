@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -94,8 +95,8 @@ def windows_at_most(window: int, overlap: int) -> int:
 
 
 def touching(starts: tuple[int, ...], window: int, first: int, last: int) -> tuple[int, ...]:
-    """The starts whose windows share a voxel with [first, last)."""
-    return tuple(start for start in starts if start < last and first < start + window)
+    """The starts (ascending) whose windows share a voxel with [first, last)."""
+    return starts[bisect_right(starts, first - window) : bisect_left(starts, last)]
 
 
 def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -138,8 +139,10 @@ class ShardGrid:
 
     def box(self, index: Triple) -> Box:
         """The voxels of one shard."""
-        start = triple([number * edge for number, edge in zip(index, self.shard, strict=True)])
-        return Box((0, 0, 0), self.shard).shifted(start).intersect(Box((0, 0, 0), self.shape))
+        sides = list(zip(index, self.shard, self.shape, strict=True))
+        start = [min(number * edge, length) for number, edge, length in sides]
+        stop = [min((number + 1) * edge, length) for number, edge, length in sides]
+        return Box(triple(start), triple(stop))
 
     def number(self, index: Triple) -> int:
         """Where a shard comes in raster order."""

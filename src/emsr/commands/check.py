@@ -24,12 +24,17 @@ ROUNDING = 0.01  # relative difference of voxel sizes of hr and lr that counts a
 
 def check(configs: list[Path]) -> None:
     """Check config.yaml and overlays, in order: open all that they name and refuse what does not fit."""
+    check_config(read_configs(configs))
+
+
+def read_configs(configs: list[Path]) -> Config:
+    """config.yaml and overlays, in order, as one config; ValueError or OSError, in one line, for a mistake in them."""
     from snakemake.utils import update_config
 
     values: dict[str, Any] = {}
     for file in configs:
         update_config(values, _read(file))
-    check_config(parse(values))
+    return parse(values)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _check_volume(name: str, volume: Volume, scales: Mapping[int, str]) -> tuple
     """
     from emsr.stores.admission import check_same_shape
 
-    admitted = {image: _admit(source, image, volume) for image, source in _sources(volume)}
+    admitted = {image: admitted_source(source, image, volume) for image, source in _sources(volume)}
     if volume.hr and volume.labels:
         with_labels, with_hr = (_opened(source) for source in (volume.labels, volume.hr))
         check_same_shape(with_labels, with_hr)
@@ -191,7 +196,7 @@ def _opened(source: Source) -> Opened:
     return opened
 
 
-def _admit(source: Source, image: str, volume: Volume) -> Admitted:
+def admitted_source(source: Source, image: str, volume: Volume) -> Admitted:
     """What is used of a source, and where it lies."""
     from emsr.stores import open_stated, probe
     from emsr.stores.admission import admit

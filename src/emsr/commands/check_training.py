@@ -104,6 +104,16 @@ def check_state(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
         raise ValueError(f"{path} does not fit the network: {wrong}; use weights of the same model and options")
 
 
+def card_of(training: Training) -> dict[str, Any]:
+    """What the card of a training's whole network will say of the network."""
+    from emsr.models.stage import overridden
+
+    model = plugins.load("models", training.model.name)
+    options = overridden(model.PRESETS[training.model.preset], training.model.options)
+    stated = {"section_step": training.section_step, "window": training.window}
+    return _card(training, options, training.last_stage) | stated
+
+
 def _card(training: Training, options: Any, stage: str) -> dict[str, Any]:
     """What says which network a stage trains."""
     return {

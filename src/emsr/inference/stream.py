@@ -68,6 +68,11 @@ class Network:
             self.seconds += time.perf_counter() - start
 
 
+def entering(plan: Plan, centres: Sequence[int]) -> dict[int, int]:
+    """The sections that enter the ring for these centres (ascending z), each with the last centre that names it."""
+    return {section: z for z in centres for section in plan.table[z] or ()}
+
+
 def stream_column(
     network: Network, plan: Plan, corner: tuple[int, int], centres: Sequence[int], read: Read
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -77,11 +82,11 @@ def stream_column(
     Yields z and int16 (s*window, s*window). Sections enter the ring one at a time, when the first centre names them,
     and stay until the last one has: near damage that may be further than sections // 2 away.
     """
-    named = {z: plan.table[z] for z in centres}
-    last_use = {section: z for z, sections in named.items() for section in sections or ()}
+    last_use = entering(plan, centres)
     data = _read_sections(plan, corner, sorted(last_use), read)
     ring: dict[int, State] = {}
-    for z, sections in named.items():
+    for z in centres:
+        sections = plan.table[z]
         if sections is None:
             continue
         for section in sections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -35,33 +36,46 @@ class SpyNet(nn.Module):
 
         ``moved`` at p shows what ``fixed`` shows at p + flow(p).
         """
-        with torch.autocast(moved.device.type, enabled=False):
-            return self._flow(moved.float(), fixed.float())
+        return self.between(self.pyramid(moved), self.pyramid(fixed), (moved.shape[-2], moved.shape[-1]))
 
-    def _flow(self, moved: Tensor, fixed: Tensor) -> Tensor:
-        y, x = moved.shape[-2:]
-        coarse = 2 ** (len(self.levels) - 1)
-        size = (-(-y // coarse) * coarse, -(-x // coarse) * coarse)
-        if size == (y, x):
-            return self.coarse_to_fine(moved, fixed)[-1]
-        a, b = (F.interpolate(image, size, mode="bilinear", align_corners=False) for image in (moved, fixed))
-        flow = F.interpolate(self.coarse_to_fine(a, b)[-1], (y, x), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor([x / size[1], y / size[0]]).view(1, 2, 1, 1)
+    def pyramid(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What depends on one image (batch, 1, y, x) alone: what each level sees of it, coarsest first, in float32.
+
+        Sides are brought to the next multiples of 2 to the number of levels less one.
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            image, coarse = image.float(), 2 ** (len(self.levels) - 1)
+            size = (-(-image.shape[-2] // coarse) * coarse, -(-image.shape[-1] // coarse) * coarse)
+            if size != tuple(image.shape[-2:]):
+                image = F.interpolate(image, size, mode="bilinear", align_corners=False)
+            return tuple(self._normalised(image))
+
+    def between(self, moved: Sequence[Tensor], fixed: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """``forward`` from the pyramids of two images of ``size`` (y, x)."""
+        with torch.autocast(moved[0].device.type, enabled=False):
+            flow, (y, x) = self._refined(moved, fixed)[-1], size
+            height, width = flow.shape[-2:]
+            if (height, width) == (y, x):
+                return flow
+            flow = F.interpolate(flow, (y, x), mode="bilinear", align_corners=False)
+            return flow * flow.new_tensor([x / width, y / height]).view(1, 2, 1, 1)
 
     def coarse_to_fine(self, moved: Tensor, fixed: Tensor, levels: int | None = None) -> list[Tensor]:
         """The flow after each of the coarsest ``levels`` levels (all by default), each in pixels of its own grid.
 
         Both images float32, sides multiples of 2 to the number of levels less one.
         """
+        return self._refined(self._normalised(moved)[:levels], self._normalised(fixed)[:levels])
+
+    def _refined(self, moved: Sequence[Tensor], fixed: Sequence[Tensor]) -> list[Tensor]:
         flows: list[Tensor] = []
-        used = list(self.levels)[:levels]
-        for network, a, b in zip(used, self._pyramid(moved), self._pyramid(fixed), strict=False):
+        for network, a, b in zip(self.levels, moved, fixed, strict=False):
             flow = _doubled(flows[-1]) if flows else a.new_zeros(a.shape[0], 2, *a.shape[-2:])
             flows.append(flow + network(torch.cat([a, warp(b, flow), flow], 1)))
         return flows
 
-    def _pyramid(self, image: Tensor) -> list[Tensor]:
-        """Normalised images, coarsest first."""
+    def _normalised(self, image: Tensor) -> list[Tensor]:
+        """Images of each level, coarsest first."""
         images = [(image - self.mean) / self.std]
         for _ in range(len(self.levels) - 1):
             images.append(F.avg_pool2d(images[-1], 2))

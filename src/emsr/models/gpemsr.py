@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +171,19 @@ def build(scale: int, sections: int, options: Options) -> Gpemsr:
 class Gpemsr(nn.Module):
     """Spec C: what depends on one section (``section``), then alignment, fusion and reconstruction (``centre``)."""
 
+    parts: ClassVar = {  # as costs are stated
+        "features": ("first", "front"),
+        "indexer": ("reference.indexer",),
+        "decoder": ("reference.decoder",),
+        "look": ("reference.look",),
+        "prior fusion": ("prior",),
+        "pyramid": ("pyramid",),
+        "flow": ("flow",),
+        "alignment": ("alignment",),
+        "attention": ("attention",),
+        "reconstruction": ("back", "ups", "fine", "last"),
+    }
+
     def __init__(self, scale: int, sections: int, options: Options) -> None:
         super().__init__()
         width, ups = options.width, scale.bit_length() - 1
@@ -232,7 +246,10 @@ class Gpemsr(nn.Module):
         return result
 
     def section(self, lr: Tensor, references: References | None = None) -> State:
-        """What depends on one section (batch, 1, y, x) alone: itself and its feature pyramid (spec C.1-C.5)."""
+        """What depends on one section (batch, 1, y, x) alone (spec C.1-C.5).
+
+        Itself, its feature pyramid of LEVELS sizes, and what each level of flow sees of it.
+        """
         if lr.shape[-2] % self.multiple or lr.shape[-1] % self.multiple:
             size = f"{lr.shape[-2]} x {lr.shape[-1]}"
             raise ValueError(f"lr window {size} is not a multiple of {self.multiple}: pad it or choose another window")
@@ -240,24 +257,39 @@ class Gpemsr(nn.Module):
         if self.prior is not None:
             known = references or self.references(lr)
             features = self.prior(features, known.features, known.similarity)
-        return (lr, *self.pyramid(features))
+        return (lr, *self.pyramid(features), *self.seen_by_flow(lr))
 
     def centre(self, states: Sequence[State]) -> Tensor:
         """(batch, 1, scale*y, scale*x) of the centre, from the sections' states in order (spec C.6-C.8)."""
         sections, centre = len(states), states[len(states) // 2]
         each = tuple(torch.cat(parts) for parts in zip(*states, strict=True))  # (sections*batch, ...)
-        repeated = tuple(part.repeat(sections, 1, 1, 1) for part in centre)
+        repeated = tuple(part.expand(sections, *part.shape).flatten(0, 1) for part in centre)
         return self.reconstruct(self.attention(self.align(each, repeated).chunk(sections)), centre[0])
 
     def align(self, neighbour: State, centre: State) -> Tensor:
         """Features of ``neighbour`` moved onto ``centre``: (batch, width, y, x)."""
-        images = torch.cat([neighbour[0], centre[0]], 1)
-        moved: Tensor = self.alignment(neighbour[1:], centre[1:], images, self.displacement(neighbour[0], centre[0]))
+        images, features = torch.cat([neighbour[0], centre[0]], 1), slice(1, 1 + LEVELS)
+        moved: Tensor = self.alignment(
+            neighbour[features], centre[features], images, self.flow_between(neighbour, centre)
+        )
         return moved
 
     @torch.no_grad()
+    def seen_by_flow(self, lr: Tensor) -> State:
+        """What each level of flow sees of lr sections (batch, 1, y, x), coarsest first."""
+        seen: State = self.flow.pyramid(resize(lr, self.flow_scale))
+        return seen
+
+    @torch.no_grad()
+    def flow_between(self, neighbour: State, centre: State) -> Tensor:
+        """Flow of two sections on a grid enlarged by flow_scale: (batch, 2, ...), channels (dx, dy)."""
+        height, width = (side * self.flow_scale for side in centre[0].shape[-2:])
+        flow: Tensor = self.flow.between(neighbour[1 + LEVELS :], centre[1 + LEVELS :], (height, width))
+        return flow
+
+    @torch.no_grad()
     def displacement(self, neighbour: Tensor, centre: Tensor) -> Tensor:
-        """Flow of lr sections (batch, 1, y, x) on a grid enlarged by flow_scale: (batch, 2, ...), channels (dx, dy)."""
+        """``flow_between`` of lr sections (batch, 1, y, x)."""
         flow: Tensor = self.flow(resize(neighbour, self.flow_scale), resize(centre, self.flow_scale))
         return flow
 

@@ -51,7 +51,7 @@ class Reference(nn.Module):
 
     def decode(self, lr: Tensor, logits: Tensor, indices: Tensor) -> References:
         """References for an index map (batch, y', x') of one's own, such as the true one."""
-        features, image = self.decoder(self.codebook.lookup(indices))
+        features, image = self.decoder.of_indices(indices, self.codebook.entries)
         levels = self.scale.bit_length() - 1
         pairs = zip(image.split(1), resize(lr, self.scale).split(1), strict=True)  # these features are large
         similarity = [patch_cosine(self.look(own), self.look(enlarged), self.stride) for own, enlarged in pairs]

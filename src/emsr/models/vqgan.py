@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from emsr.layers.attention import NonLocal
 from emsr.layers.blocks import Norm, ResidualBlock, conv, group_norm, up
@@ -135,7 +136,22 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> tuple[list[Tensor], Tensor]:
         """(batch, latent, y, x) -> features, coarsest (latent grid) first, stride 2 last; image, not clamped."""
-        x, features = self.head(latents), []
+        return self._rest(self.head[0](latents))
+
+    def of_indices(self, indices: Tensor, entries: Tensor) -> tuple[list[Tensor], Tensor]:
+        """``forward`` of the entries (count, latent) that an index map (batch, y, x) names.
+
+        The first convolution, of 1x1, sees each entry once where they are fewer than the positions.
+        """
+        if indices.numel() <= len(entries):
+            return self(F.embedding(indices, entries).permute(0, 3, 1, 2))
+        table = self.head[0](entries.T[None, :, :, None])[0, :, :, 0].T  # (count, channels)
+        return self._rest(F.embedding(indices, table).permute(0, 3, 1, 2))
+
+    def _rest(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        for layer in list(self.head)[1:]:
+            x = layer(x)
+        features = []
         for block, lift in zip(self.blocks, self.ups, strict=True):
             x = block(x)
             features.append(x)

@@ -97,16 +97,18 @@ def perceptual(settings: Mapping[str, Any], encoder: Any) -> Callable[[Tensor], 
     return vgg.eval().requires_grad_(False)
 
 
-def cost(network: nn.Module, card: Mapping[str, Any]) -> dict[str, int]:
-    """Parameters and, of a whole network, floating-point operations of one window (counted, not run)."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
+def cost(network: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters and, of a whole network, the operations of one window (counted, not run).
 
-    found = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+    `macs` are multiply-accumulates of a section that enters and of a centre; `flops_per_window`, two operations each,
+    those of one centre with all its sections.
+    """
+    from emsr.inference.cost import of_network
+
+    found: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
     if not hasattr(network, "centre"):
         return found
-    counter = FlopCounterMode(display=False)
-    with FakeTensorMode(allow_non_fake_inputs=True), counter, torch.no_grad():
-        network.to("cpu").eval()(torch.zeros(1, card["sections"], 1, card["window"], card["window"]))
-    return {**found, "flops_per_window": counter.get_total_flops()}
+    counted = of_network(network, card["sections"], card["window"])
+    section, centre = counted.section.total, counted.centre.total
+    macs = {"section": section, "centre": centre}
+    return {**found, "macs": macs, "flops_per_window": 2 * (card["sections"] * section + centre)}

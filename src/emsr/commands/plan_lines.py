@@ -1,0 +1,106 @@
+"""The lines of `emsr plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emsr import durable
+
+if TYPE_CHECKING:
+    from emsr.geometry import Triple
+    from emsr.inference.cost import Cost
+    from emsr.inference.forecast import Work
+    from emsr.plan import Plan
+
+CACHE_BYTES = 128 * 2**20  # decoded lr of a job
+GIB = 2**30
+
+
+def sides(shape: Triple) -> str:
+    """z x y x x."""
+    return " x ".join(map(str, shape))
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    return f"{count / GIB:.2f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
+
+
+def operations(count: float) -> str:
+    """Multiply-accumulates as people read them."""
+    for power, unit in ((15, "P"), (12, "T"), (9, "G")):
+        if count >= 10**power:
+            return f"{count / 10**power:,.2f} {unit}MAC"
+    return f"{count / 10**6:,.2f} MMAC"
+
+
+def volume_lines(made: Plan, each: list[Work], skipped: int) -> Iterator[str]:
+    """Shapes, windows, shards and the largest job."""
+    yield f"volume      lr {sides(made.lr_shape)}, sr {sides(made.shape)} voxels, x{made.scale}"
+    down, across = (len(made.starts(axis)) for axis in (1, 2))
+    yield f"windows     {made.window} lr pixels, overlap {made.overlap}: {down} x {across} over a section"
+    left = f", {skipped:,} skipped" if skipped else ""
+    yield f"shards      {sides(made.shard)} sr voxels: {sum(work.shards for work in each):,}{left}"
+    most = max(each, key=lambda work: (work.windows, work.sections))
+    yield (
+        f"jobs        {len(each)}; the largest has {most.shards:,} shards, for which {most.sections:,} sections enter "
+        f"windows and {most.centres:,} centres are made"
+    )
+
+
+def work_lines(cost: Cost, each: list[Work], once: float) -> Iterator[str]:
+    """Operations of all jobs, and of what parts; `once` are those of one pass without windows."""
+    total, most = (how(work.macs(cost) for work in each) for how in (sum, max))
+    relative = f", {total / once:.3f} times one pass without windows" if once else ""
+    yield f"operations  {operations(total)}{relative}; the largest job {operations(most)}"
+    sections, centres = (sum(getattr(work, key) for work in each) for key in ("sections", "centres"))
+    for name, call, times in (("section", cost.section, sections), ("centre", cost.centre, centres)):
+        parts = ", ".join(f"{part} {macs / 1e9:.3g}" for part, macs in call.macs.items())
+        yield f"a {name:<10}{times:,} in windows, each {operations(call.total)}{': ' if parts else ''}{parts}"
+    sampling = cost.section.sampling + cost.centre.sampling
+    yield f"sampling    {operations(sampling)} more for a section and a centre"
+
+
+def memory_lines(cost: Cost, each: list[Work], workers: int) -> Iterator[str]:
+    """What a job holds: sums of shards, and for each worker a ring of sections and the tensors of a call."""
+    ring, sums = max(work.ring for work in each), max(work.sums_bytes for work in each)
+    held = ring * cost.section.result_bytes
+    call = max(cost.section.peak_bytes, cost.centre.peak_bytes - held)
+    yield f"memory      a window in flight {size(held + call)}: {ring} sections {size(held)}, a call {size(call)}"
+    total = sums + CACHE_BYTES + cost.weight_bytes + workers * (held + call)
+    yield (
+        f"memory      a job with {workers} in flight {size(total)}: also sums of shards {size(sums)}, "
+        f"cached lr {size(CACHE_BYTES)}, weights {size(cost.weight_bytes)}"
+    )
+
+
+def time_lines(made: Plan, each: list[Work], rate: float | None, stats: Path | None) -> Iterator[str]:
+    """Hours of jobs, where a rate or what a finished job took is known."""
+    if stats is not None:
+        a_window = _seconds_a_window(made, stats)
+        seconds = [work.windows * a_window for work in each]
+    elif rate is not None:
+        if not rate > 0:
+            raise ValueError(f"rate {rate} makes no voxel: state how many sr voxels a job makes in a second")
+        seconds = [work.voxels / rate for work in each]
+    else:
+        return
+    yield f"time        {sum(seconds) / 3600:,.2f} hours of jobs, the longest {max(seconds) / 3600:,.2f}"
+
+
+def _seconds_a_window(made: Plan, stats: Path) -> float:
+    """What a window took in a finished job; ValueError for a job of other windows, or that computed none."""
+    took = durable.read_json(stats)
+    if not isinstance(took, dict) or took.get("state") != "finished" or not took.get("windows"):
+        raise ValueError(f"{stats} is not of a finished job that computed windows: name one that is")
+    allocated = stats.parent.parent / "allocate.json"
+    if allocated.is_file():
+        stated = durable.read_json(allocated)
+        if (stated["window"], stated["scale"]) != (made.window, made.scale):
+            raise ValueError(
+                f"{stats} is of windows of {stated['window']} at x{stated['scale']}, these are of {made.window} at "
+                f"x{made.scale}: name a job of equal windows"
+            )
+    return float(took["seconds"]) / float(took["windows"])
