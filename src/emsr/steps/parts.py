@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from emsr.damage import block_side
-
 Span = tuple[int, int]
 Area = tuple[Span, Span]
 Parts = Mapping[int, Sequence[Area]]
@@ -45,6 +43,8 @@ def of_card(card: Json, unit: int = 1) -> dict[int, list[Area]]:
     """
     if not card.get(KEY):
         return {}
+    from emsr.damage import block_side
+
     by = block_side((card["shape"][1], card["shape"][2])) * unit
     far = [side * unit for side in card["shape"][1:]]
     return {
