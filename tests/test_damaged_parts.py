@@ -229,3 +229,22 @@ def test_what_lies_in_the_part_changes_nothing(tmp_path: Path) -> None:
     sections = [one.pop("sections") for one in (plain, spoilt)]  # objects of a section are connected through the part
     assert sections[0].keys() == sections[1].keys()
     assert spoilt == plain
+
+
+def test_what_was_not_made_of_one_image_is_in_no_score_of_any(tmp_path: Path) -> None:
+    made = Scored(tmp_path)
+    made.labels(made.truth)
+    skipped = {"shard": [5, 20, 20], "runs": [[1, 2], [8, 12]], "shards": 5, "voxels": 1, "reasons": {"mask": 5}}
+    truth = made.truth.copy()
+    truth[:5, :20, 20:] = 0  # shard 0_0_1
+    truth[5:, 20:40] = 0  # shards 1_1_0 and 1_1_1
+    truth[5:, 40:] = 0  # shards 1_2_0 and 1_2_1, of one row
+    for name in made.segments:
+        made.write(name, **({"skipped": skipped} if name == "sr" else {}))
+    found = made.score()
+    for name in made.segments:
+        assert found["segmentation"][name]["voxels"] == np.count_nonzero(truth[3:])
+        assert found["membrane"][name]["voxels"] == np.count_nonzero(truth[3:])
+    left = found["settings"]["parts_left_out"]
+    assert left == {**left, "voxels": 2 * 20 * 18 + 5 * 21 * 38, "damaged_voxels": 0}
+    assert sorted(left["sections"]) == ["3", "4", "5", "6", "7", "8", "9"]

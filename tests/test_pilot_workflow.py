@@ -22,7 +22,6 @@ pytestmark = pytest.mark.workflow
 PILOT = [[8, 14], [0, 24], [0, 10]]  # of 14 x 24 x 22 lr voxels: the left half of sections 8 to 13
 MADE = np.s_[8:14, :64, :64]  # of sr: what both ask for, in shards of 4 x 64 x 64
 INSIDE = {"2_0_0", "3_0_0"}
-NAMES = ("sr", "hr")
 
 
 def config() -> dict[str, Any]:
@@ -41,7 +40,7 @@ def config() -> dict[str, Any]:
         "labels": {"path": "cube.h5", "dataset": "volumes/labels"},
         "mask": {"path": "cube.h5", "dataset": "volumes/mask"},
         "pilot": PILOT,
-        "segmentations": {name: {"image": name, "weights": "raw"} for name in NAMES},
+        "segmentations": {"sr": {"image": "sr", "weights": "raw"}},
     }
     return made
 
@@ -99,10 +98,8 @@ def test_scores_and_segments_are_of_what_was_made(piloted: Project) -> None:
     labels, segments = voxels(piloted, "labels.zarr"), voxels(piloted, "segmentations", "sr", "segments.zarr")
     assert segments[made].all()
     assert not segments[~made].any()
-    assert voxels(piloted, "segmentations", "hr", "segments.zarr").all(), "hr is segmented as it lies"
-    for name in NAMES:
-        assert scores["segmentation"][name]["voxels"] == np.count_nonzero(labels[11:14, :64, :64])
-        assert scores["membrane"][name]["voxels"] == np.count_nonzero(labels[11:14, :64, :64])
+    assert scores["segmentation"]["sr"]["voxels"] == np.count_nonzero(labels[11:14, :64, :64])
+    assert scores["membrane"]["sr"]["voxels"] == np.count_nonzero(labels[11:14, :64, :64])
     left = scores["segmentation_settings"]["parts_left_out"]
     assert left == {
         **{"voxels": 3 * (96 * 88 - 64 * 64), "damaged_voxels": 0},

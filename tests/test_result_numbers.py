@@ -27,8 +27,8 @@ from emsr.slices import RESULTS, result_number
 RECIPES = "recipes"
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUT = {"shard": [4, 64, 64], "chunk": [4, 32, 32]}
-ELSEWHERE = {  # tests/test_superresolve.py, tests/test_segment_numbers.py, tests/test_registration.py
-    "register",
+ELSEWHERE = {  # test_superresolve.py, test_segment_numbers.py, test_registration.py, test_registered_labels.py
+    *("register", "register-labels"),
     *("superresolve", "allocate-affinities", "affinities", "prove-affinities", "allocate-fragments", "fragments"),
     *("prove-fragments", "agglomerate", "choose-threshold", "segment", "score-segments"),
 }

@@ -22,6 +22,7 @@ VERBS = {
     "degrade": "emsr.steps.data",
     "enlarge": "emsr.steps.data",
     "register": "emsr.steps.registration",
+    "register-labels": "emsr.steps.registered_labels",
     "train": "emsr.steps.train",
     "allocate": "emsr.steps.superresolve",
     "superresolve": "emsr.steps.superresolve",

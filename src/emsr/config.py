@@ -83,6 +83,11 @@ class Config(Part):
             elif volume.weights is not None:
                 self._check_shard(name, volume.weights.scale)
             self._check_noise(f"volumes.{name}.degradation.noise", volume)
+            if volume.registration and not self.scales(name):
+                raise ValueError(
+                    f"volumes.{name}: hr is registered at the scale of weights or of a training of super-resolution "
+                    "that reads the volume, and there is none; name one, or leave registration out"
+                )
             if volume.registration and len(scales := self.scales(name)) > 1:
                 users = ", ".join(f"{scale} by {user}" for scale, user in scales.items())
                 raise ValueError(f"volumes.{name}: hr is registered at one scale, but used at {users}; drop one")

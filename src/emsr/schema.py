@@ -129,11 +129,6 @@ class Volume(Part):
     def _registered(self) -> Volume:
         if self.registration and not (self.hr and self.lr):
             raise ValueError("registration brings hr onto lr, so it needs the sources of both; leave it out")
-        if self.registration and self.labels and self.segmentations:
-            raise ValueError(
-                "labels lie on hr as it was imaged and registered images on the grid of lr, so segmentations cannot be "
-                "scored; leave out labels, segmentations or registration"
-            )
         return self
 
     @model_validator(mode="after")

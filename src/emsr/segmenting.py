@@ -40,10 +40,10 @@ class Segmenting:
 
     def image(self, volume: str, name: str) -> str:
         """The card of the image that is segmented."""
-        image = self.of(volume, name).image
+        image: str = self.of(volume, name).image
         if image == "bicubic":
-            image = f"bicubic_x{self.settings.scale(volume)}"  # type: ignore[assignment]
-        return self.settings.image(volume, image)
+            image = f"bicubic_x{self.settings.scale(volume)}"
+        return self.settings.image(volume, self.settings.hr_image(volume) if image == "hr" else image)
 
     def card(self, volume: str, name: str) -> str:
         """The card of the affinity network."""
@@ -54,7 +54,8 @@ class Segmenting:
 
     def labels(self, volume: str) -> list[str]:
         """The card of the labels, if there are any."""
-        return [self.settings.image(volume, "labels")] if self.config.volumes[volume].has_labels else []
+        labels = self.settings.labels_image(volume)
+        return [self.settings.image(volume, labels)] if self.config.volumes[volume].has_labels else []
 
     def truth(self, volume: str, name: str) -> list[str]:
         """The labels, where validation chooses the threshold."""

@@ -55,6 +55,10 @@ class Settings:
         """The name of the fine image on the grid of lr: hr itself, or what was registered to lr."""
         return "hr_registered" if self.config.volumes[volume].registration else "hr"
 
+    def labels_image(self, volume: str) -> str:
+        """The name of a volume's labels on the grid of lr: labels themselves, or what followed hr onto it."""
+        return "labels_registered" if self.config.volumes[volume].registration else "labels"
+
     def stage(self, training: str, stage: str) -> str:
         """The card of a trained stage, which may belong to another training."""
         return self.path("trainings", self.config.owner(training, stage), f"{stage}.json")
@@ -149,7 +153,7 @@ class Settings:
     def targets(self) -> list[str]:
         """The JSON of every stage of every volume and training, and the report."""
         config = self.config
-        images = [self.image(name, "labels") for name, part in config.volumes.items() if part.labels or part.tissue]
+        images = [self.image(name, self.labels_image(name)) for name, part in config.volumes.items() if part.has_labels]
         cards = [self.stage(name, stage) for name, part in config.trainings.items() for stage in part.stages]
         sr = [self.path(name, part) for name in self.superresolved for part in ("sr.json", "scores.json")]
         sr += [
@@ -209,6 +213,10 @@ class Settings:
         if registration is None or not scales:
             raise ValueError(f"volume {volume} states no registration, or neither weights nor a training use it")
         return text("register", {"scale": scales[0], "registration": registration.model_dump(), **self._layout()})
+
+    def register_labels(self) -> str:
+        """The layout."""
+        return text("register-labels", self._layout())
 
     def train(self, training: str, stage: str) -> str:
         """Everything that the weights of one stage depend on, and where it lies."""
@@ -302,7 +310,7 @@ class Settings:
 
     def _shown_segmented(self, volume: str) -> dict[str, str | None]:
         """As ``_shown``, of a volume that is only segmented."""
-        return {"hr": self.image(volume, "hr"), "segmentation": self.segmentation_scores(volume)}
+        return {"hr": self.image(volume, self.hr_image(volume)), "segmentation": self.segmentation_scores(volume)}
 
     def _source(self, part: Volume, image: str) -> Source:
         if part.tissue and image != "mask":
@@ -331,7 +339,9 @@ class Settings:
         """
         read = reads(training, stage)
         if "labelled" in read:
-            return {"image": self.image(data.volume, data.image or "hr"), "labels": self.image(data.volume, "labels")}
+            image = self.hr_image(data.volume) if data.image in (None, "hr") else str(data.image)
+            labels = self.labels_image(data.volume)
+            return {"image": self.image(data.volume, image), "labels": self.image(data.volume, labels)}
         names = {"hr": self.hr_image(data.volume), "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
 

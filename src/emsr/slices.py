@@ -15,6 +15,7 @@ RESULTS = {
     "degrade": ("steps/data.py", "DEGRADE_RESULT"),
     "enlarge": ("steps/data.py", "ENLARGE_RESULT"),
     "register": ("steps/registration.py", "REGISTER_RESULT"),
+    "register-labels": ("steps/registered_labels.py", "REGISTER_LABELS_RESULT"),
     "train": ("steps/train.py", "TRAIN_RESULT"),
     "allocate": ("steps/superresolve.py", "ALLOCATE_RESULT"),
     "superresolve": ("steps/superresolve.py", "SUPERRESOLVE_RESULT"),

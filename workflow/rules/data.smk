@@ -88,6 +88,30 @@ rule register:
         "emsr register {params.settings:q} {input.lr:q} {input.hr:q} {output:q} --workers {threads} --log {log:q}"
 
 
+rule register_labels:
+    input:
+        labels=f"{R}/{{volume}}/labels.json",
+        registered=f"{R}/{{volume}}/hr_registered.json",
+    output:
+        f"{R}/{{volume}}/labels_registered.json",
+    log:
+        f"{R}/logs/register_labels/{{volume}}.log",
+    benchmark:
+        f"{R}/benchmarks/register_labels/{{volume}}.tsv"
+    priority: 2  # before trainings that could start already: others wait for these
+    conda:
+        "../../envs/cpu.yaml"
+    threads: settings.config.workers
+    resources:
+        mem_mb=lambda wildcards, threads: 1000 + 1500 * threads,
+        runtime=240,
+    params:
+        settings=lambda wildcards: settings.register_labels(),
+    shell:
+        "emsr register-labels {params.settings:q} {input.labels:q} {input.registered:q} {output:q}"
+        " --workers {threads} --log {log:q}"
+
+
 rule enlarge:
     input:
         lambda wildcards: settings.image(

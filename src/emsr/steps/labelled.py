@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emsr.stores.card import array_path, read_card
+from emsr.steps.series import part
+from emsr.stores.card import array_path, covered, read_card
 
 if TYPE_CHECKING:
     from emsr.training.volumes import LabelledSeries
@@ -25,9 +26,10 @@ def series(data: Json, use: str) -> LabelledSeries:
     image, labels = (
         open_array(array_path(Path(data[name]), card), cache_bytes=CACHE_BYTES) for name, card in cards.items()
     )
-    _, height, width = image.shape
+    shown = covered(cards["labels"]) or ((0, int(image.shape[1])), (0, int(image.shape[2])))
+    image, labels = (part(array, shown, 1) for array in (image, labels))
     ranges = tuple((int(start), int(stop)) for start, stop in data[use])
-    return LabelledSeries(data["volume"], image, labels[:, :height, :width], ranges, frozenset(_bad(cards)))
+    return LabelledSeries(data["volume"], image, labels, ranges, frozenset(_bad(cards)))
 
 
 def identity(settings: Json) -> list[dict[str, Any]]:
@@ -40,7 +42,8 @@ def _seen(data: Json) -> dict[str, Any]:
     named = sorted({z for use in USES for start, stop in data[use] for z in range(start, stop)})
     hashes = {name: [card["section_sha256"][z] for z in named] for name, card in cards.items()}
     bad = _bad(cards) & set(named)
-    return {**{use: data[use] for use in USES}, "plane": cards["image"]["shape"][1:], "bad": sorted(bad), **hashes}
+    seen = {**{use: data[use] for use in USES}, "plane": cards["image"]["shape"][1:], "bad": sorted(bad), **hashes}
+    return seen | {key: cards["labels"][key] for key in ("covered",) if key in cards["labels"]}
 
 
 def single_sections(settings: Json) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from emsr import durable, plan
 from emsr.steps import jobs
-from emsr.steps.parts import kept
 
 
 def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers: int) -> None:
@@ -49,6 +48,8 @@ def check_shards(records: Any, shards: Mapping[Any, Mapping[str, Any]], workers:
 
 def card_of(out: Path, array: Path, stated: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
     """What is known of a proved array: where it lies, its space, the hash of each shard and one of them all."""
+    from emsr.steps.parts import kept
+
     space = ("shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256", "settings_sha256")
     image = {key: stated["lr"][key] for key in ("damaged", "missing")} | kept(stated["lr"])
     return {

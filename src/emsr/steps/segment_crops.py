@@ -65,7 +65,7 @@ def open_scored(path: Path, images: Images) -> Scored:
     return Scored(
         scores,
         images,
-        _of_scores(scores, folder / "labels.json", "labels", path),
+        _of_scores(scores, folder / scores["settings"].get("labels", "labels.json"), "labels", path),
         segments,
         {
             name: open_array((one.parent / read_json(one)["array"]).resolve(), cache_bytes=CACHE_BYTES)

@@ -229,6 +229,7 @@ def _stated(settings: Mapping[str, Any], run: Run, counts: Sequence[Counts]) -> 
         "left_out": {str(z): why for z, why in run.excluded.items() if any(a <= z < b for a, b in named)},
         "parts_left_out": scene.truth.left_out.stated(sections, run.plane),
         "region_yx": list(run.plane),
+        "labels": Path(settings["labels"]).name,
         "voxel_size_nm": list(scene.membrane.voxel_size),
         "ignored": list(IGNORED),
         "organelles": {"max_voxels": settings["absorb"], "absorbed": len(scene.truth.organelles)},

@@ -30,11 +30,11 @@ def series(settings: Json, data: Json, use: str) -> Series:
     opened = {image: open_array(path, cache_bytes=CACHE_BYTES) for image, path in paths.items()}
     if shown := covered(cards.get("hr")):
         units = {"lr": settings["scale"], "hr": 1}
-        opened = {image: _part(array, shown, units[image]) for image, array in opened.items()}
+        opened = {image: part(array, shown, units[image]) for image, array in opened.items()}
     return Series(data["volume"], opened.get("lr"), opened.get("hr"), _table(settings, data, use, cards))
 
 
-def _part(array: Any, shown: tuple[tuple[int, int], tuple[int, int]], unit: int) -> Any:
+def part(array: Any, shown: tuple[tuple[int, int], tuple[int, int]], unit: int) -> Any:
     """The part of an array, counted from 0, that hr voxels ``shown`` (y, x) are, ``unit`` of which are one of its."""
     y, x = (slice(low // unit, high // unit) for low, high in shown)
     return array[:, y, x].translate_to[0, 0, 0]

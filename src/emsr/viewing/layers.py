@@ -17,7 +17,10 @@ from emsr.stores.zarr import open_array
 
 log = logging.getLogger(__name__)
 
-CARDS = ("lr.json", "lr_x*.json", "bicubic_x*.json", "sr.json", "hr.json", "hr_registered.json", "labels.json")
+CARDS = (
+    *("lr.json", "lr_x*.json", "bicubic_x*.json", "sr.json", "hr.json", "hr_registered.json"),
+    *("labels.json", "labels_registered.json"),
+)
 SEGMENTS = "segmentations/*/segments.json"
 DRAWN = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 Lengths = tuple[float, float, float]
