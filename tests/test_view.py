@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -214,10 +216,24 @@ def test_picture_that_does_not_come_is_one_line(results: Path) -> None:
                 picture(url, find_chromium(None), patience_s=4)
 
 
+@contextmanager
+def killed_at_last(run: subprocess.Popen[str]) -> Iterator[None]:
+    """A process that a failed assertion leaves is not waited for."""
+    try:
+        yield
+    finally:
+        run.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serving_ends_by_a_signal_and_frees_its_port(results: Path, number: signal.Signals) -> None:
     words = [sys.executable, "-m", "emsr.cli", "view", str(results), "--no-browser"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as run:
+    kept = signal.signal(number, signal.SIG_DFL)  # a shell's background ignores SIGINT, and so would its children
+    try:
+        run = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(number, kept)
+    with run, killed_at_last(run):
         assert run.stdout is not None
         address = urlsplit(run.stdout.readline())
         assert address.hostname == "127.0.0.1"
