@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from emsr import plugins
@@ -49,7 +51,8 @@ def view(
     program = find_chromium(chromium) if screenshot else None
     layers = layers_of(places)
     page = None if client else bundled_client()
-    with serving({one.name: one.root for one in layers}, page, host, port) as address:
+    ended = nullcontext() if screenshot else _until_ended()
+    with ended, serving({one.name: one.root for one in layers}, page, host, port) as address:
         url = (client or address.client).partition("#")[0] + fragment(viewer_state(layers, address.data, layout))
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
@@ -58,17 +61,17 @@ def view(
             return
         if not no_browser and _desktop():
             webbrowser.open(url)
-        _wait()
-        sys.stdout.write("stopped\n")
+        threading.Event().wait()
 
 
-def _wait() -> None:
-    """Wait for Ctrl+C or SIGTERM."""
+@contextmanager
+def _until_ended() -> Iterator[None]:
+    """A block that Ctrl+C or SIGTERM ends, at any place in it; says so."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        threading.Event().wait()
+        yield
     except KeyboardInterrupt:
-        return
+        sys.stdout.write("stopped\n")
     finally:
         signal.signal(signal.SIGTERM, before)
 
