@@ -12,6 +12,7 @@ import zarr
 from chunked import SHAPE, VOLUME, n5, precomputed
 from emsr.config import Source
 from emsr.stores import open_source
+from emsr.stores import precomputed as store
 
 NM = {"unit": "nm", "dimensions": [4.0, 5.0, 40.0]}
 
@@ -99,7 +100,7 @@ def test_precomputed_is_read_with_its_place(tmp_path, prefix, how, why):
 
 def test_cloud_volume_reads_what_tensorstore_does_not_and_other_boxes_alike(tmp_path, monkeypatch):
     path = precomputed(tmp_path / "em", VOLUME)
-    slow = open_source(path)
+    slow = store.open_source(path, None)
     slow.read.__self__.array = None
     with monkeypatch.context() as patch:
         patch.setattr("cloudvolume.CloudVolume", None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 SCHEMES = ("file", "gs", "s3", "https", "http")
 PREFIX = "precomputed://"
+MISSING = "does not exist"
 
 
 def is_address(place: str) -> bool:
@@ -19,6 +22,22 @@ def local(place: str) -> Path | None:
         return Path(place)
     scheme, _, rest = place.removeprefix(PREFIX).partition("://")
     return Path(rest) if scheme == "file" else None
+
+
+def fault(path: Path) -> str | None:
+    """Why nothing can be read at a path, with the mend unless it is `MISSING`; None where something can."""
+    try:
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    except OSError as error:
+        return f"cannot be reached ({error.strerror}): mend the links and permissions on the way there"
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        return "is neither a file nor a folder: name one that is"
+    asked = os.R_OK | (os.X_OK if stat.S_ISDIR(kind) else 0)
+    if not os.access(path, asked, effective_ids=os.access in os.supports_effective_ids):
+        return "may not be read (Permission denied): mend its permissions, or copy it"
+    return None
 
 
 def check_address(place: str) -> None:

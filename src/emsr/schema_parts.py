@@ -66,8 +66,8 @@ class Source(Part):
         if places.is_address(self.path):
             places.check_address(self.path)
         path = places.local(self.path)
-        if path is not None and not path.exists():
-            raise ValueError(f"path {path} does not exist; {PATHS}")
+        if path is not None and (fault := places.fault(path)):
+            raise ValueError(f"path {path} {fault}" + (f"; {PATHS}" if fault == places.MISSING else ""))
         if self.pattern is not None:
             numbering.check_pattern(self.pattern)
         return self

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from emsr import plugins
-from emsr.config import Config, Range, Segment, Source, Superresolve, Volume, WeightsFile, parse
+from emsr.config import Config, Layout, Range, Segment, Source, Superresolve, Volume, WeightsFile, parse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,9 @@ def check_config(config: Config) -> None:
     from emsr.commands.check_extent import check_extent
     from emsr.commands.check_training import check_training
 
-    shapes = {name: _check_volume(name, volume, config.scales(name)) for name, volume in config.volumes.items()}
+    shapes = {
+        name: _check_volume(name, volume, config.scales(name), config.ingest) for name, volume in config.volumes.items()
+    }
     for name, what, ranges in _ranges(config):
         depth = shapes[name][0]
         for start, stop in ranges:
@@ -90,14 +92,14 @@ def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:
             yield data.volume, f"trainings.{training}: validation", data.validation
 
 
-def _check_volume(name: str, volume: Volume, scales: Mapping[int, str]) -> tuple[int, int, int]:
+def _check_volume(name: str, volume: Volume, scales: Mapping[int, str], layout: Layout) -> tuple[int, int, int]:
     """The shape (z, y, x) of a volume's images inside its region; every source of it is fit to be ingested.
 
-    `scales` are those that the volume is used at, and what uses it so.
+    `scales` are those that the volume is used at, and what uses it so; `layout` is that of its arrays.
     """
     from emsr.stores.admission import check_same_shape
 
-    admitted = {image: admitted_source(source, image, volume) for image, source in _sources(volume)}
+    admitted = {image: admitted_source(source, image, volume, layout) for image, source in _sources(volume)}
     if volume.hr and volume.labels:
         with_labels, with_hr = (_opened(source) for source in (volume.labels, volume.hr))
         check_same_shape(with_labels, with_hr)
@@ -196,10 +198,10 @@ def _opened(source: Source) -> Opened:
     return opened
 
 
-def admitted_source(source: Source, image: str, volume: Volume) -> Admitted:
+def admitted_source(source: Source, image: str, volume: Volume, layout: Layout) -> Admitted:
     """What is used of a source, and where it lies."""
     from emsr.stores import open_stated, probe
-    from emsr.stores.admission import admit
+    from emsr.stores.admission import admit, check_declared
     from emsr.stores.link import check_link
 
     opened = open_stated(source.model_dump())
@@ -210,6 +212,7 @@ def admitted_source(source: Source, image: str, volume: Volume) -> Admitted:
         if source.link:
             check_link(opened, image, volume.region)
         probe(opened, admitted.box)
+        check_declared(opened, image, admitted.box, layout.shard, layout.chunk)
         return admitted
     finally:
         opened.close()

@@ -155,7 +155,7 @@ def _layout(stated: Mapping[str, Any], array: Any, total: int, level: int) -> La
 
 def _check_shards(folder: Path, array: Any) -> None:
     """ValueError where a level has fewer shards on disk than it is made of, or shards that no memory holds."""
-    from emsr.stores.foreign import check_chunk
+    from emsr.stores.pieces import check_chunk
 
     shard = array.chunk_layout.write_chunk.shape
     check_chunk(shard, array.dtype.numpy_dtype, str(folder))

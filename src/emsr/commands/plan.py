@@ -148,7 +148,7 @@ def _image(config: Config, name: str, part: Volume, scale: int) -> dict[str, Any
     if path.is_file():
         return read_card(path)
     if source := part.lr or part.hr:
-        shape = admitted_source(source, "lr" if part.lr else "hr", part).box.shape
+        shape = admitted_source(source, "lr" if part.lr else "hr", part, config.ingest).box.shape
     else:
         assert part.tissue is not None
         shape = part.tissue.shape

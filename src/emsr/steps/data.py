@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emsr.progress import progress
 from emsr.steps.images import finish, layout, unfinished
 from emsr.steps.intensities import kept, mapping
-from emsr.steps.sources import absent, admitted, check_shards, link, made_of, single_sections
+from emsr.steps.sources import absent, admitted, link, made_of, single_sections
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,6 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     try:
         dtype = "uint64" if image == "labels" else "uint8"
         laid = layout(settings, {**vars(used), "shape": used.box.shape, "dtype": dtype})
-        check_shards(opened, laid)
         journal = unfinished(out, made_of(settings, opened))
         if "intensity" not in journal.found:
             journal.found["intensity"] = mapping(settings, opened, used.box, workers)

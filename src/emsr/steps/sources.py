@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emsr.stores.admission import Admitted
-    from emsr.stores.ome import Layout
     from emsr.stores.source import Source
 
 log = logging.getLogger(__name__)
-
-MOST_SHARDS = 2**21  # of one array: each is a task of one graph
 
 
 def admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
     """The opened source and the part of it that is used, after every check."""
     from emsr import places
     from emsr.stores import open_stated, probe
-    from emsr.stores.admission import admit, check_same_shape
+    from emsr.stores.admission import admit, check_declared, check_same_shape
     from emsr.stores.link import check_link
 
     stated = settings["source"]
@@ -39,23 +35,13 @@ def admitted(settings: dict[str, Any], out: Path) -> tuple[Source, Admitted]:
         if stated.get("link"):
             check_link(opened, settings["image"], settings["region"])
         probe(opened, used.box)
+        check_declared(opened, settings["image"], used.box, settings["shard"], settings["chunk"])
         if opened.caution:
             log.warning("%s: %s", opened.path, opened.caution)
     except BaseException:
         opened.close()
         raise
     return opened, used
-
-
-def check_shards(source: Source, laid: Layout) -> None:
-    """Refuse a volume that is cut into more shards than one graph can hold, for example one that declares nonsense."""
-    from emsr.geometry import ShardGrid
-
-    if (shards := math.prod(ShardGrid(laid.shape, laid.shard).counts)) > MOST_SHARDS:
-        raise ValueError(
-            f"{source.path}: {source.dataset} of shape {list(laid.shape)} makes {shards} shards of {list(laid.shard)} "
-            f"voxels, at most {MOST_SHARDS} are planned: enlarge ingest.shard, or state a region"
-        )
 
 
 def link(source: Source, out: Path) -> dict[str, str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emsr import places, plugins
 from emsr.geometry import Box
-from emsr.stores.source import Source
+from emsr.stores.source import Source, refusing
+
+Result = TypeVar("Result")
 
 FORMATS = ("zarr", "n5", "precomputed", "hdf", "tiff", "mrc", "images")
 SELDOM = ("mip", "pattern")  # keys of a source that only some formats know; those name them in OPTIONS
@@ -24,15 +27,32 @@ def open_source(path: Path | str, dataset: str | None = None, format_name: str |
     if places.is_address(address):
         places.check_address(address)
         format_name = "precomputed"
-    if local is not None and not local.exists():
-        raise FileNotFoundError(f"{local} does not exist: correct the path in the config")
-    name = format_name or _recognised(Path(path))
-    module = plugins.load("stores", name)
-    stated = {key: value for key, value in options.items() if value is not None}
-    if strange := sorted(set(stated) - set(getattr(module, "OPTIONS", ()))):
-        raise ValueError(f"{path}: {strange[0]} means nothing for format {name}: leave it out")
-    source: Source = module.open_source(address if local is None else local, dataset, **stated)
-    return source
+    place = address if local is None else local
+    with refusing(str(place)):
+        if local is not None and (fault := places.fault(local)):
+            if fault == places.MISSING:
+                raise FileNotFoundError(f"{local} {fault}: correct the path in the config")
+            raise OSError(f"{local} {fault}")
+        name = format_name or _recognised(Path(path))
+        module = plugins.load("stores", name)
+        stated = {key: value for key, value in options.items() if value is not None}
+        if strange := sorted(set(stated) - set(getattr(module, "OPTIONS", ()))):
+            raise ValueError(f"{path}: {strange[0]} means nothing for format {name}: leave it out")
+        source: Source = module.open_source(place, dataset, **stated)
+    counted = source.stored_bytes and _refusing(source, source.stored_bytes)
+    return replace(
+        source, read=_refusing(source, source.read), stored=_refusing(source, source.stored), stored_bytes=counted
+    )
+
+
+def _refusing(source: Source, function: Callable[..., Result]) -> Callable[..., Result]:
+    """A reader of a source that raises nothing but refusals."""
+
+    def refusing_reader(*given: Any) -> Result:
+        with refusing(source.path):
+            return function(*given)
+
+    return refusing_reader
 
 
 def open_stated(stated: Mapping[str, Any]) -> Source:

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from emsr.geometry import Box, triple
+from emsr.geometry import Box, ShardGrid, triple
+from emsr.stores.ome import bounded_shard
+from emsr.stores.pieces import HARMLESS_BYTES, MOST_PACKED
 from emsr.stores.source import Source, Triple
 
+MOST_SHARDS = 2**21  # of one array: each is a task of one graph
 TOLERANCE = 1e-3  # relative difference of voxel sizes that counts as rounding
 GREY = ("images", "tiff", "mrc")  # formats of images, whose uint8 voxels are no ids
 
@@ -59,6 +62,29 @@ def check_same_shape(labels: Source, hr: Source) -> None:
         raise ValueError(
             f"{labels.path}: labels {labels.dataset} have shape {list(labels.shape)} but hr {hr.dataset} of {hr.path} "
             f"has {list(hr.shape)}: cut or pad one so that both cover the same voxels"
+        )
+
+
+def check_declared(source: Source, image: str, box: Box, shard: Sequence[int], chunk: Sequence[int]) -> None:
+    """Refuse a box of more shards than one graph holds, and an image of which nearly nothing was ever stored.
+
+    `shard` and `chunk` are those of the array that it becomes. Labels and masks may be as empty as they like; parts of
+    an image may be, where its format gives a value to what was not stored, but not all but a 65536th.
+    """
+    where, dtype = f"{source.path}: {source.dataset}", "uint64" if image == "labels" else "uint8"
+    shard = bounded_shard(triple(list(shard)), triple(list(chunk)), dtype)
+    if (shards := math.prod(ShardGrid(box.shape, shard).counts)) > MOST_SHARDS:
+        raise ValueError(
+            f"{where} of shape {list(box.shape)} makes {shards} shards of {list(shard)} voxels, at most {MOST_SHARDS} "
+            "are planned: enlarge ingest.shard, or state a region"
+        )
+    declared = box.size * source.dtype.itemsize
+    enough = declared // MOST_PACKED + 1
+    counted = source.stored_bytes if image in ("hr", "lr") and declared > HARMLESS_BYTES else None
+    if counted and (stored := counted(enough)) < enough:
+        raise ValueError(
+            f"{where} of shape {list(box.shape)} declares {declared} bytes of voxels, but only {stored} are stored: "
+            "copy it again, or state a region that was written"
         )
 
 

@@ -22,8 +22,14 @@ def address_of(place: Path | str) -> str:
         return f"{places.PREFIX}file://{place.absolute()}"
     scheme, _, rest = place.removeprefix(places.PREFIX).rstrip("/").partition("://")
     known = {"gs": _google_credentials, "s3": _aws_credentials}.get(scheme)
-    if known is None or known(rest.partition("/")[0]):
-        return f"{places.PREFIX}{scheme}://{rest}"
+    try:
+        if known is None or known(rest.partition("/")[0]):
+            return f"{places.PREFIX}{scheme}://{rest}"
+    except KeyError as error:
+        raise ValueError(
+            f"{place}: {error.args[0]} is not set: cloud-volume wants it beside AWS_ACCESS_KEY_ID, so export it, maybe "
+            "empty"
+        ) from None
     names, usual = ENDPOINTS[scheme]
     endpoint = next((os.environ[name] for name in names if os.environ.get(name)), usual)
     return f"{places.PREFIX}{endpoint.rstrip('/')}/{rest}"
@@ -38,12 +44,7 @@ def _google_credentials(bucket: str) -> bool:
 
 
 def _aws_credentials(bucket: str) -> bool:
-    """Whether cloud-volume's files or the environment name credentials of an S3 service."""
+    """Whether cloud-volume's files or the environment name credentials of an S3 service; KeyError for half of them."""
     from cloudfiles.secrets import aws_credentials
 
-    try:
-        return bool(aws_credentials(bucket).get("AWS_ACCESS_KEY_ID"))
-    except KeyError as error:
-        raise ValueError(
-            f"{error.args[0]} is not set: cloud-volume wants it beside AWS_ACCESS_KEY_ID, so export it, maybe empty"
-        ) from None
+    return bool(aws_credentials(bucket).get("AWS_ACCESS_KEY_ID"))

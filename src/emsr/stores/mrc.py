@@ -5,6 +5,7 @@ Sources: Cheng et al., MRC2014, J. Struct. Biol. 192, 146 (2015); IMOD's mrc_for
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from emsr.stores.source import (
 )
 
 SUFFIXES = (".mrc", ".mrcs", ".rec", ".st", ".map", ".ali")
-HEADER_BYTES = 1024
+HEADER_BYTES, EXTENDED = 1024, 92  # length; where the length of the extended header stands
 IMOD, SIGNED, AS_STANDARD = 1146047817, 1, 4  # stamp; flags: bytes are signed, origin has the sign of MRC2014
 ANGSTROM_NM = 0.1
 UNSTATED = (1.0, 1.0, 1.0)  # angstrom: what programs write that know no voxel size
@@ -46,11 +47,11 @@ def open_source(path: Path, dataset: str | None) -> Source:
     refuse_dataset(path, dataset)
     with open_file(path) as stream:
         try:
-            header = MrcInterpreter(iostream=stream, header_only=True).header
+            header = _header(stream.read(HEADER_BYTES))
             dtype, shape = data_dtype_from_header(header), data_shape_from_header(header)
         except Exception as error:  # a damaged header raises anything
             raise ValueError(f"{path} cannot be opened as MRC ({one_line(error)}): copy it again") from None
-        _check(path, header, shape, os.fstat(stream.fileno()).st_size - int(header.nsymbt), dtype)
+        _check(path, header, shape, os.fstat(stream.fileno()).st_size, dtype)
     voxels = np.memmap(path, dtype, "r", HEADER_BYTES + int(header.nsymbt), shape)
     shifted = dtype == np.int8 and _signed(header)
     native = np.dtype(np.uint8) if dtype == np.int8 else dtype.newbyteorder("=")
@@ -72,16 +73,29 @@ def open_source(path: Path, dataset: str | None) -> Source:
     )
 
 
+def _header(content: bytes) -> np.recarray:
+    """The header, without the extended one behind it, which mrcfile would read whatever its length."""
+    before, length, after = content[:EXTENDED], content[EXTENDED : EXTENDED + 4], content[EXTENDED + 4 :]
+    header = MrcInterpreter(iostream=io.BytesIO(before + bytes(len(length)) + after), header_only=True).header
+    header.flags.writeable = True
+    header.nsymbt = np.frombuffer(length, header.nx.dtype)[0]
+    return header
+
+
 def _check(path: Path, header: np.recarray, shape: tuple[int, ...], file_bytes: int, dtype: np.dtype) -> None:
-    """Refuse volume stacks, exchanged axes, and files that are shorter than they say; `file_bytes` with the header."""
+    """Refuse volume stacks, exchanged axes, and files that are shorter than they say."""
     if spacegroup_is_volume_stack(header.ispg):
         raise ValueError(f"{path} holds several volumes (space group {int(header.ispg)}): save the one that is meant")
     axes = [int(header[name]) for name in ("mapc", "mapr", "maps")]
     if axes not in ([1, 2, 3], [0, 0, 0]):
         raise ValueError(f"{path}: columns, rows and sections are axes {axes} and not x, y, z [1, 2, 3]: rewrite it")
-    needed = HEADER_BYTES + math.prod(shape) * dtype.itemsize
-    if min(shape) < 1 or file_bytes < needed:
-        raise ValueError(f"{path} declares {list(shape)} {dtype}, which {file_bytes} bytes cannot hold: copy it again")
+    extended = int(header.nsymbt)
+    needed = HEADER_BYTES + extended + math.prod(shape) * dtype.itemsize
+    if min(*shape, extended + 1) < 1 or file_bytes < needed:
+        behind = f" behind {extended} bytes of extended header" if extended else ""
+        raise ValueError(
+            f"{path} declares {list(shape)} {dtype}{behind}, which {file_bytes} bytes cannot hold: copy it again"
+        )
 
 
 def _imod_flags(header: np.recarray) -> int | None:

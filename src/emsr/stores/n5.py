@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr.stores.foreign import check_written, metadata, open_foreign, source_of
-from emsr.stores.source import Source, Triple, nanometres, triple
+from emsr.stores.source import Source, Triple, nanometres, one_line, triple
 
 FILE = "attributes.json"
 LEVEL = re.compile(r"s(\d+)")
@@ -63,8 +63,11 @@ def _place(path: Path, folder: Path) -> Place:
             return voxel, None
         unit = _unit_nm(documents, where) or 1.0
         return voxel, triple((unit * float(one) for one in reversed(stated)), "translate", where)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"{where}: its attributes are not as N5 tools write them ({error}): mend {FILE}") from None
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if where in str(error):
+            raise
+        reason = one_line(error)
+        raise ValueError(f"{where}: its attributes are not as N5 tools write them ({reason}): mend {FILE}") from None
 
 
 def _full_resolution(stated: Any, documents: list[dict[str, Any]], where: str) -> Triple[float] | None:

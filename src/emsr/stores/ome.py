@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emsr.stores.source import Triple, nanometres
+from emsr.stores.source import Triple, nanometres, one_line
 
 AXES = ("z", "y", "x")
 MOST_SHARD_BYTES = 64 * 2**20
@@ -182,22 +182,30 @@ def parse_multiscale(attributes: dict[str, Any], where: str) -> Multiscale | Non
     Lengths of axes of space are turned into nm, NaN where the unit is not stated; other axes keep their numbers.
     Raises ValueError for an unknown unit and for metadata that does not say what the standard asks for.
     """
-    found = attributes.get("ome", attributes).get("multiscales")
+    above = attributes.get("ome", attributes)
+    found = above.get("multiscales") if isinstance(above, dict) else above
     if not found:
         return None
     try:
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in found[0]["axes"]]
         factors = [_factor(axis, where) for axis in axes]
         whole = found[0].get("coordinateTransformations", [])
-        steps = [_compose([*level["coordinateTransformations"], *whole], len(axes)) for level in found[0]["datasets"]]
+        if not (levels := list(found[0]["datasets"])):
+            raise ValueError("they name no level")
+        steps = [_compose([*level["coordinateTransformations"], *whole], len(axes)) for level in levels]
         return Multiscale(
-            paths=tuple(str(level["path"]) for level in found[0]["datasets"]),
+            paths=tuple(str(level["path"]) for level in levels),
             axes=tuple(str(axis["name"]) for axis in axes),
             scales_nm=tuple(tuple(s * f for s, f in zip(scale, factors, strict=True)) for scale, _ in steps),
             translations_nm=tuple(tuple(t * f for t, f in zip(shift, factors, strict=True)) for _, shift in steps),
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except KeyError as error:
         raise ValueError(f"{where}: its multiscales lack {error}: mend the OME-Zarr metadata") from None
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        if where in str(error):
+            raise
+        reason = one_line(error)
+        raise ValueError(f"{where}: its multiscales are wrong ({reason}): mend the OME-Zarr metadata") from None
 
 
 def _factor(axis: dict[str, Any], where: str) -> float:
@@ -212,6 +220,8 @@ def _compose(transformations: list[dict[str, Any]], dimensions: int) -> tuple[li
     scale, shift = [1.0] * dimensions, [0.0] * dimensions
     for step in transformations:
         values = [float(value) for value in step[step["type"]]] if step["type"] != "identity" else None
+        if values is not None and len(values) != dimensions:
+            raise ValueError(f"{step['type']} {values} is not one number for each of {dimensions} axes")
         if step["type"] == "scale" and values:
             scale = [a * b for a, b in zip(scale, values, strict=True)]
             shift = [a * b for a, b in zip(shift, values, strict=True)]

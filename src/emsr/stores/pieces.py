@@ -1,4 +1,7 @@
-"""Sections that are stored in pieces (strips, tiles, images, large chunks): each is unpacked once while it is read."""
+"""Sections that are stored in pieces (strips, tiles, images, large chunks): each is unpacked once while it is read.
+
+Also how large a piece of any format, a chunk too, may be.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ LARGE_BYTES = KEPT_BYTES // KEPT_PIECES
 CACHE_BYTES = 2**27  # unpacked chunks that array libraries keep, because reads of shards share them
 MOST_PACKED = 2**16  # no codec packs voxels tighter; a file that declares more is torn
 HARMLESS_BYTES = 64 * 2**20
+MOST_BYTES = 2**31  # that are unpacked at once, whatever is stored
 
 
 def once(unpack: Pieces, piece_bytes: int) -> Pieces:
@@ -83,9 +87,19 @@ def chunkwise(read: Read, shape: Sequence[int], chunk: Sequence[int], dtype: np.
 
 
 def check_packed(declared: int, stored: int, where: str) -> None:
-    """ValueError where so few stored bytes cannot be so many bytes of voxels."""
+    """ValueError where so few stored bytes cannot be so many bytes of voxels, or where these are too many at once."""
     if stored < 1 or declared > max(HARMLESS_BYTES, MOST_PACKED * stored):
         raise ValueError(f"{where} declares {declared} bytes of voxels but stores {stored}: copy or write it again")
+    if declared > MOST_BYTES:
+        raise ValueError(
+            f"{where} is {declared} bytes of voxels, more than 2 GiB which are unpacked at once: save it as tiled TIFF"
+        )
+
+
+def check_chunk(shape: Sequence[int | None], dtype: np.dtype, where: str) -> None:
+    """Refuse chunks that are too large to be decoded in memory, whatever is stored."""
+    if math.prod(int(side or 1) for side in shape) * dtype.itemsize > MOST_BYTES:
+        raise ValueError(f"{where} has chunks {list(shape)} of {dtype}, more than 2 GiB each: write smaller chunks")
 
 
 def _mapped(unpack: Pieces) -> Pieces:

@@ -9,8 +9,6 @@ is another.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
 import threading
 from functools import cache, partial
@@ -22,15 +20,17 @@ import tensorstore as ts
 
 from emsr import places
 from emsr.stores.buckets import address_of
-from emsr.stores.foreign import check_chunk, read_foreign
-from emsr.stores.pieces import CACHE_BYTES, chunkwise
+from emsr.stores.foreign import read_foreign
+from emsr.stores.pieces import CACHE_BYTES, MOST_BYTES, chunkwise
+from emsr.stores.precomputed_info import check_reach, checked, parsed
 from emsr.stores.source import Source, one_line, triple
 
 OPTIONS = ("mip",)
-DATA_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
 SILENCE_S = 30
 EXACT = ("raw", "compressed_segmentation", "png")  # encodings of which all decoders make the same voxels
 SECRETS = re.compile(r"\?[^\s'\"]*|(?<=//)[^\s/@]+@")  # queries and logins in what libraries say of an address
+GZIP_LEAST, GZIP_MOST = 18, 1032  # bytes of header and trailer; how much tighter than its voxels gzip packs
+CHUNKS = {"download_chunk": 6, "_decode_helper": 2}  # functions of cloud-volume, and which argument names the chunk
 
 
 def recognises(path: Path) -> bool:
@@ -46,7 +46,7 @@ def open_source(place: Path | str, dataset: str | None, mip: int = 0) -> Source:
     if dataset is not None:
         raise ValueError(f"{place}: precomputed has no datasets: leave dataset out, and state the scale as mip")
     where, address = str(place), address_of(place)
-    info = _checked(_parsed(_info(address, where), where), mip, where)
+    info = checked(parsed(_info(address, where), where), mip, where)
     scale = info["scales"][mip]
     size = triple(reversed(scale["resolution"]), "resolution", where, positive=True)
     corner = [float(one) for one in reversed(scale["voxel_offset"])]
@@ -98,16 +98,18 @@ class _Reader:
 
         where = f"{self.place}: voxels {tuple(start)} to {tuple(stop)} of mip {self.mip}"
         offset = self.info["scales"][self.mip]["voxel_offset"]
+        check_reach(self.info["scales"][self.mip], self.place)
         low, high = ([a + b for a, b in zip(reversed(side), offset, strict=True)] for side in (start, stop))
         try:
             voxels = np.asarray(self._volume().image.download(Bbox(low, high), self.mip))
         except EmptyVolumeException as error:
             raise ValueError(
-                f"{where}: chunk {one_line(error)} is missing inside the bounds, or may not be read: "
+                f"{where}: chunk {one_line(error)} is missing inside the bounds, empty, or may not be read: "
                 "complete the copy, or state a region without it"
             ) from None
         except Exception as error:
-            raise ValueError(f"{where} cannot be read ({_said(error)}): try again, or copy the volume again") from None
+            mend = "mend its permissions, or copy" if isinstance(error, PermissionError) else "try again, or copy"
+            raise ValueError(f"{where} cannot be read ({_said(error)}): {mend} the volume again") from None
         return np.ascontiguousarray(voxels[..., 0].T)
 
     def _volume(self) -> Any:
@@ -116,7 +118,9 @@ class _Reader:
 
         if not hasattr(self.own, "volume"):
             self.own.volume = CloudVolume(
-                self.address, mip=self.mip, info=self.info, provenance={}, progress=False, lru_bytes=CACHE_BYTES
+                self.address,
+                **{"mip": self.mip, "info": self.info, "provenance": {}, "progress": False, "lru_bytes": CACHE_BYTES},
+                cache_locking=False,  # there is no cache on disk, and a home without it need not be writable
             )
         return self.own.volume
 
@@ -129,66 +133,11 @@ def _info(address: str, where: str) -> bytes:
     try:
         found = CloudFiles(address.removeprefix(places.PREFIX), progress=False).get("info")
     except Exception as error:
-        raise ValueError(f"{where}: its info cannot be read ({_said(error)}): correct the address") from None
+        mend = "mend its permissions" if isinstance(error, PermissionError) else "correct the address"
+        raise ValueError(f"{where}: its info cannot be read ({_said(error)}): {mend}") from None
     if found is None:
         raise FileNotFoundError(f"{where} has no info, or it may not be read: correct the address")
     return bytes(found)
-
-
-def _parsed(text: bytes, where: str) -> dict[str, Any]:
-    """An info as JSON."""
-    try:
-        info = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where}: its info is not JSON ({one_line(error)}): copy it again") from None
-    if not isinstance(info, dict) or not isinstance(info.get("scales"), list) or not info["scales"]:
-        raise ValueError(f"{where}: its info lists no scales, so it is no volume: name the folder of the image")
-    if info.get("redirect"):
-        raise ValueError(f"{where}: its info redirects elsewhere: name that place instead")
-    return info
-
-
-def _checked(info: dict[str, Any], mip: int, where: str) -> dict[str, Any]:
-    """An info with the one scale that is read made whole, and nothing that is not of the voxels (meshes, skeletons).
-
-    ValueError for whatever it declares that cannot be.
-    """
-    from cloudvolume.chunks import SUPPORTED_ENCODINGS, check_installed
-
-    if mip >= len(info["scales"]):
-        raise ValueError(f"{where} has no mip {mip}: it has 0 to {len(info['scales']) - 1}")
-    if (channels := info.get("num_channels", 1)) != 1:
-        rgb = " (RGB?)" if channels == 3 else ""
-        raise ValueError(f"{where} has {channels} channels{rgb}: keep one channel")
-    if info.get("data_type") not in DATA_TYPES:
-        raise ValueError(f"{where}: data_type {info.get('data_type')!r} is unknown: use one of {', '.join(DATA_TYPES)}")
-    scale = {"voxel_offset": [0, 0, 0], **info["scales"][mip]}
-    chunks = scale.get("chunk_sizes") or [None]
-    for what, numbers, least in (
-        ("size", scale.get("size"), 1),
-        ("chunk size", chunks[0], 1),
-        ("voxel_offset", scale["voxel_offset"], -math.inf),
-    ):
-        if not _whole(numbers, least):
-            raise ValueError(f"{where}: {what} {numbers} of mip {mip} is not three whole numbers from {least} on")
-    if scale.get("encoding") not in SUPPORTED_ENCODINGS:
-        known = ", ".join(SUPPORTED_ENCODINGS)
-        raise ValueError(f"{where}: encoding {scale.get('encoding')!r} is unknown: use one of {known}")
-    try:
-        check_installed(scale["encoding"])
-    except ImportError as error:
-        raise ValueError(f"{where}: {one_line(error)}") from None
-    key, resolution = scale.get("key"), scale.get("resolution")
-    if not isinstance(key, str) or key.startswith("/") or ".." in key or not isinstance(resolution, list):
-        raise ValueError(f"{where}: mip {mip} states no key below the folder, or no resolution: mend its info")
-    check_chunk(chunks[0], np.dtype(info["data_type"]), where)
-    scales = [*info["scales"][:mip], scale, *info["scales"][mip + 1 :]]
-    return {"num_channels": 1, "type": info.get("type", "image"), "data_type": info["data_type"], "scales": scales}
-
-
-def _whole(numbers: Any, least: float) -> bool:
-    """Whether these are three integers of at least `least`."""
-    return isinstance(numbers, list) and len(numbers) == 3 and all(type(n) is int and n >= least for n in numbers)
 
 
 def _spec(folder: Path, mip: int, scale: dict[str, Any]) -> dict[str, Any]:
@@ -218,16 +167,46 @@ def _on_disk(spec: dict[str, Any] | None, encoding: str) -> ts.TensorStore | Non
 
 
 def _said(error: BaseException) -> str:
-    """What a library said, without queries and logins."""
-    return SECRETS.sub("", f"{type(error).__name__}: {one_line(error)}")
+    """What a library said, without queries and logins, and of which chunk."""
+    return SECRETS.sub("", ", ".join([f"{type(error).__name__}: {one_line(error)}", *getattr(error, "__notes__", ())]))
 
 
 @cache
 def _library() -> None:
-    """Make cloud-files give up servers that say nothing: by itself it waits for them for ever."""
+    """Make the libraries behave: by themselves they wait for ever, allocate anything, and print what they raise."""
+    from cloudfiles import compression
     from cloudfiles.interfaces import HttpInterface
+    from cloudvolume.datasource.precomputed.image import rx
 
     HttpInterface.adaptor.send = partial(_send, HttpInterface.adaptor.send)
+    compression.gunzip = partial(_gunzip, compression.gunzip)
+    for module in (compression, rx):
+        module.print = _nothing
+    for name, at in CHUNKS.items():
+        setattr(rx, name, partial(_noting, getattr(rx, name), at))
+
+
+def _gunzip(gunzip: Any, content: bytes) -> bytes:
+    """What gzip packed. Its last bytes say how much that is, and libraries allocate it; those of a cut file lie."""
+    declared = int.from_bytes(content[-4:], "little")
+    if len(content) < GZIP_LEAST or declared > min(GZIP_MOST * len(content), MOST_BYTES):
+        raise ValueError(f"{len(content)} bytes of gzip cannot hold {declared}")
+    unpacked: bytes = gunzip(content)
+    return unpacked
+
+
+def _nothing(*_: Any) -> None:
+    """In place of print."""
+
+
+def _noting(function: Any, at: int, *given: Any, **how: Any) -> Any:
+    """What a function of cloud-volume gives, whose argument number `at` is a chunk: an exception notes which."""
+    try:
+        return function(*given, **how)
+    except Exception as error:
+        if not hasattr(error, "__notes__"):
+            error.add_note(f"chunk {given[at]}")
+        raise
 
 
 def _send(send: Any, request: Any, **how: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -48,6 +50,8 @@ class Source:
     place; None where there is none. `caution` is what a user should know about the voxels, which makes no good labels.
     `made_from` is the source that voxels are computed from while they are read.
     `depth` is how many sections are stored, and so unpacked, together.
+    `stored_bytes(enough)` counts the bytes that hold voxels, and may stop counting at `enough`; None where a file that
+    declares more voxels than it holds is refused by its format.
     """
 
     path: str
@@ -65,6 +69,7 @@ class Source:
     caution: str | None = None
     made_from: Source | None = None
     depth: int = 1
+    stored_bytes: Callable[[int], int] | None = None
 
 
 def nanometres(unit: str, where: str) -> float:
@@ -96,6 +101,37 @@ def refuse_dataset(path: Path, dataset: str | None) -> None:
         raise ValueError(f"{path} has no datasets inside, so {dataset!r} means nothing: write dataset: null")
 
 
+@contextmanager
+def refusing(place: str) -> Iterator[None]:
+    """Whatever goes wrong with the source at `place` becomes ValueError or OSError of one line that names it.
+
+    Files of others make libraries raise anything; refusals that name the place already are left as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(OSError if error.errno else type(error), place, error) from error
+    except Exception as error:
+        raise _refusal(ValueError, place, error) from error
+
+
+def _refusal(kind: type[Exception], place: str, error: Exception) -> Exception:
+    """An exception of `kind` in one line: place, reason and mend."""
+    if isinstance(error, OSError) and error.errno:
+        file = str(error.filename or place)
+        where = file if place in file else f"{place}: {file}"
+        denied = error.errno in (errno.EACCES, errno.EPERM)
+        mend = "mend its permissions, or copy it again" if denied else "copy it again"
+        return kind(f"{where} cannot be read ({error.strerror}): {mend}")
+    text = one_line(error, 10**4)
+    if isinstance(error, OSError) or (isinstance(error, ValueError) and place in text):
+        return kind(text)
+    if isinstance(error, MemoryError):
+        return kind(f"{place} needs more memory than there is ({one_line(error)}): write it in smaller pieces")
+    name = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return kind(f"{place} cannot be understood ({name}{one_line(error)}): mend its metadata, or copy it again")
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a file for reading; OSError or ValueError, in one line, where that is not allowed or it is empty."""
     try:
@@ -115,6 +151,6 @@ def first_bytes(path: Path, count: int) -> bytes:
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """An exception's text without line breaks, cut to `limit` characters."""
-    text = " ".join(str(error).split())
+    """An exception's text without line breaks and what terminals obey, cut to `limit` characters."""
+    text = "".join(one if one.isprintable() else "?" for one in " ".join(str(error).split()))
     return text if len(text) <= limit else text[: limit - 3] + "..."

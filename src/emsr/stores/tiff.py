@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from emsr.stores.pieces import Key, Pieces, check_packed, once, window
+from emsr.stores.pieces import Key, Pieces, once, window
 from emsr.stores.source import (
     Source,
     Triple,
@@ -25,14 +25,22 @@ from emsr.stores.source import (
     one_line,
     open_file,
     refuse_dataset,
+    refusing,
     single_precision,
     triple,
+)
+from emsr.stores.tiff_series import (
+    check_places,
+    check_series,
+    is_whole,
+    plain_sections,
+    real_pages,
+    refuse_cut,
+    says_ome,
 )
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-SECTIONS = "ZIQ"  # names of an axis along which pages are sections: z, a sequence, and what a file does not name
-MEANINGS = {"T": "times", "C": "channels", "S": "colours"}
 JPEG = (6, 7, 33007, 34892)
 UNITLESS = ("", "pixel", "pixels", "px", "reference frame", "null")
 STRIP_BYTES = 2**20  # of the pieces that contiguous voxels are read in
@@ -47,7 +55,7 @@ class Stack:
 
     `sides` are rows and columns of a piece, `places` offset and bytes of each piece of each section, row by row,
     `unpack` gives voxels (y, x) of a piece from its bytes and its number, `lengths` are the sides of a voxel (z, y, x)
-    with their units.
+    with their units. `packed` says whether pieces may take fewer bytes than their voxels.
     """
 
     path: Path
@@ -58,11 +66,18 @@ class Stack:
     unpack: Unpack
     lengths: Lengths | None
     lossy: bool
+    packed: bool
 
     @property
     def piece_bytes(self) -> int:
         """Bytes of the voxels of one piece."""
         return math.prod(self.sides) * self.dtype.itemsize
+
+    def sides_of(self, number: int) -> tuple[int, int]:
+        """Rows and columns of the piece of that number that lie in its section."""
+        (height, width), (rows, columns) = self.shape[-2:], self.sides
+        row, column = divmod(number, -(-width // columns))
+        return min(rows, height - row * rows), min(columns, width - column * columns)
 
     def piece(self, key: Key) -> np.ndarray:
         """Voxels (y, x) of a piece: its section, row and column; ValueError where it cannot be unpacked."""
@@ -73,8 +88,7 @@ class Stack:
             with self.path.open("rb") as stream:
                 stream.seek(offset)
                 voxels = self.unpack(stream.read(count), number)
-            (height, width), (rows, columns) = self.shape[-2:], self.sides
-            high, wide = min(rows, height - row * rows), min(columns, width - column * columns)
+            high, wide = self.sides_of(number)
             return np.ascontiguousarray(voxels[:high, :wide].reshape(high, wide), self.dtype)
         except Exception as error:  # a damaged file makes decoders raise anything
             where = f"{self.path}: piece {number} of section {z}"
@@ -113,11 +127,17 @@ def scan(path: Path) -> Stack:
         file_bytes = os.fstat(stream.fileno()).st_size
         with _damaged(path):
             file = tifffile.TiffFile(stream, name=str(path))
-            found, complete = list(file.series), _complete(file)
-        _check_series(path, found, complete, file_bytes)
+            whole = is_whole(file)
+        if not whole:
+            refuse_cut(path)
+        with refusing(str(path)):
+            ome = says_ome(path, file)
         with _damaged(path):
+            found = list(file.series)
+        with refusing(str(path)):
+            check_series(path, found, ome, file_bytes)
             stack = _stack(path, file, found[0])
-        _check_places(stack, file_bytes)
+            check_places(stack, file_bytes)
     return stack
 
 
@@ -127,49 +147,15 @@ def _damaged(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{path} cannot be opened as TIFF ({one_line(error)}): copy it again") from None
-
-
-def _complete(file: tifffile.TiffFile) -> bool:
-    """Whether the chain of pages has an end; that of a file that was cut points behind it."""
-    form, stream = file.tiff, file.filehandle
-    if len(file.pages) == 0:
-        return False
-    stream.seek(file.pages[-1].offset)
-    tags = int.from_bytes(stream.read(form.tagnosize), "little" if form.byteorder == "<" else "big")
-    stream.seek(tags * form.tagsize, 1)
-    return not any(stream.read(form.offsetsize))
-
-
-def _check_series(path: Path, found: list[tifffile.TiffPageSeries], complete: bool, file_bytes: int) -> None:
-    """Refuse what is cut, spread over files, or not one grey volume."""
-    if not complete or not found or any(page is None for page in found[0].pages):
-        raise ValueError(f"{path} is cut, pages that it names are not in it: copy it again")
-    if len(found) > 1:
-        shapes = " and ".join(str(list(one.shape)) for one in found[:3])
-        raise ValueError(f"{path} holds {len(found)} images of different kinds ({shapes}): keep one stack a file")
-    (series,) = found
-    page = series.keyframe
-    if series.is_multifile:
-        raise ValueError(f"{path} keeps sections in other files: save the stack as one file")
-    if series.axes not in ("YX", *(f"{axis}YX" for axis in SECTIONS)):
-        said = ", ".join(f"{axis} ({MEANINGS[axis]})" if axis in MEANINGS else axis for axis in series.axes)
-        mend = ", and save times that are sections as z" if "T" in series.axes else ""
-        raise ValueError(f"{path} has axes {said} of {list(series.shape)}: keep one grey channel as (z, y, x){mend}")
-    if page.photometric != tifffile.PHOTOMETRIC.MINISBLACK:
-        name = getattr(page.photometric, "name", page.photometric)
-        raise ValueError(f"{path}: grey levels are stored as {name}, not as 0 for black: convert it to plain grey")
-    if page.compression not in tifffile.TIFF.DECOMPRESSORS:
-        raise ValueError(f"{path}: compression {page.compression} is unknown: save it with deflate or none")
-    if _plain_sections(series) and max(_plain_sections(series)) + _section_bytes(series) > file_bytes:
-        raise ValueError(f"{path} is cut, it does not hold {list(series.shape)} voxels: copy it again")
+        reason = one_line(error) or type(error).__name__
+        raise ValueError(f"{path} cannot be opened as TIFF ({reason}): copy it again") from None
 
 
 def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Stack:
     """Where the pieces of each section lie."""
     page, (height, width) = series.keyframe, series.shape[-2:]
     unpack: Unpack
-    if firsts := _plain_sections(series):
+    if firsts := plain_sections(series):
         row_bytes = width * series.dtype.itemsize
         rows = min(height, max(1, STRIP_BYTES // row_bytes))
         sides, unpack = (rows, width), partial(_plain, series.dtype.newbyteorder(file.byteorder), width)
@@ -177,7 +163,7 @@ def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries)
         places = [[(first + offset, count) for offset, count in strips] for first in firsts]
     else:
         sides, unpack = (page.chunks[-2], page.chunks[-1]), partial(_decoded, page.decode, page.jpegtables)
-        places = [list(zip(one.dataoffsets, one.databytecounts, strict=True)) for one in _pages(series)]
+        places = [list(zip(one.dataoffsets, one.databytecounts, strict=True)) for one in real_pages(series)]
     return Stack(
         path=path,
         shape=tuple(series.shape),
@@ -187,35 +173,8 @@ def _stack(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries)
         unpack=unpack,
         lengths=_ome_lengths(file.ome_metadata) if file.ome_metadata else _imagej_lengths(file),
         lossy=page.compression in JPEG,
+        packed=page.compression != 1 or page.bitspersample != 8 * series.dtype.itemsize,
     )
-
-
-def _plain_sections(series: tifffile.TiffPageSeries) -> Sequence[int]:
-    """Where the voxels of each section begin in the file if they lie there as they are; else nothing."""
-    if series.dataoffset is not None:
-        total = math.prod(series.shape) * series.dtype.itemsize
-        return range(series.dataoffset, series.dataoffset + total, _section_bytes(series))
-    return [page.dataoffsets[0] for page in _pages(series)] if series.keyframe.is_final else ()
-
-
-def _pages(series: tifffile.TiffPageSeries) -> list[Any]:
-    return [page for page in series.pages if page is not None]
-
-
-def _section_bytes(series: tifffile.TiffPageSeries) -> int:
-    return math.prod(series.shape[-2:]) * int(series.dtype.itemsize)
-
-
-def _check_places(stack: Stack, file_bytes: int) -> None:
-    """Refuse sections whose pieces are not all in the file, or are far too small for what they declare."""
-    pieces = math.prod(-(-whole // side) for whole, side in zip(stack.shape[-2:], stack.sides, strict=True))
-    if len(stack.places) != math.prod(stack.shape[:-2]) or any(len(places) != pieces for places in stack.places):
-        raise ValueError(f"{stack.path}: its pages are not cut alike: save the stack again with one layout")
-    for z, places in enumerate(stack.places):
-        for offset, count in places:
-            if count < 1 or offset < 8 or offset + count > file_bytes:
-                raise ValueError(f"{stack.path} is cut, it does not hold all of section {z}: copy it again")
-            check_packed(stack.piece_bytes, count, f"{stack.path}: a piece of section {z}")
 
 
 def _plain(dtype: np.dtype, width: int, data: bytes, number: int) -> np.ndarray:

@@ -100,9 +100,8 @@ def recognises(path: Path) -> bool:
 def open_source(path: Path, dataset: str | None) -> Source:
     """Open somebody's array for reading: OME-Zarr 0.4 or 0.5, the finest level or the one named, or a bare array.
 
-    A chunk that is not stored is the fill value, as the format says. Leading axes of length 1 (time, channel) are
-    dropped.
-    Raises ValueError or FileNotFoundError, in one line, for what cannot be a volume.
+    A chunk that is not stored is the fill value, as the format says, but an error in an array of emsr. Leading axes of
+    length 1 (time, channel) are dropped. Raises ValueError or OSError, in one line, for what cannot be a volume.
     """
     folder = path / dataset.strip("/") if dataset else path
     if not folder.resolve().is_relative_to(path.resolve()) or not recognises(folder):
@@ -114,6 +113,11 @@ def open_source(path: Path, dataset: str | None) -> Source:
             found, level = above, above.paths.index(folder.name)
     elif found is not None:
         folder = folder / found.paths[0]
+        if not folder.resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{path}: its level {found.paths[0]} lies outside: mend the OME-Zarr metadata")
+    for file in (place / name for place in (path, folder) for name in METADATA[:-1]):
+        if file.is_file():
+            metadata(file)  # tensorstore does not read all of them, but a torn one means a torn copy
     if not any((folder / name).is_file() for name in (".zarray", "zarr.json")) or _kind(folder) != "array":
         raise ValueError(f"{folder} is a group, not an array: name as dataset one of {_listing(path)}")
     return _source(path, folder, found, level)
@@ -122,7 +126,8 @@ def open_source(path: Path, dataset: str | None) -> Source:
 def _source(path: Path, folder: Path, found: Multiscale | None, level: int) -> Source:
     """What an array and the multiscale around it say, and its readers."""
     driver = "zarr" if (folder / ".zarray").is_file() else "zarr3"
-    array, strict = (open_foreign(driver, folder, fill) for fill in (True, False))
+    own = "emsr" in _attributes(folder.parent)  # which stores every chunk, so that one which lacks was lost
+    array, strict = (open_foreign(driver, folder, fill and not own) for fill in (True, False))
     check_written(folder, METADATA)
     extra = 0
     while array.ndim > 3 and array.shape[0] == 1:
