@@ -27,9 +27,10 @@ from emsr.report.planes import SIDE, cross_picture, plane_factors
 from emsr.report.style import JOB, SHARD, pixels, png, styled, svg, webp
 from emsr.steps import crops, evidence
 from emsr.steps.score import REPORT_FILES, report, score
+from emsr.steps.throughput import throughput
 from emsr.steps.tiles import Images
 from project import ROOT
-from report_project import HEALTH, Finished, soft_tissue
+from report_project import HEALTH, Finished, job_stats, soft_tissue
 
 
 def view(truth: bool = True, shape: tuple[int, int] = (96, 128)) -> SectionView:
@@ -312,6 +313,22 @@ def test_spans(sections: list[int], words: str) -> None:
 
 def test_tables_as_text_keep_their_columns() -> None:
     assert tsv(Table("", ("a", "b"), [("x\ty\nz", None), (1, 2.5)])) == "a\tb\nx y z\t\n1\t2.5\n"
+
+
+def test_the_speed_of_jobs_is_in_the_report(tmp_path: Path) -> None:
+    finished = Finished(tmp_path, soft_tissue((4, 16, 16)))
+    found = throughput(finished.folder / "sr")
+    assert found is None, "before any job"
+    (finished.folder / "sr").mkdir(parents=True, exist_ok=True)
+    for number in range(2):
+        finished.json(f"tissue/sr/jobs/{number + 1}-of-2.stats.json", job_stats(number))
+    finished.json("tissue/sr/jobs/3-of-3.stats.json", job_stats(7))
+    finished.json("tissue/sr/proof.json", {"marks": [f"jobs/{number + 1}-of-2.json" for number in range(2)]})
+    found = throughput(finished.folder / "sr")
+    assert found is not None
+    assert (found.jobs, found.voxels, found.seconds, found.peak_mb) == (2, 8_000_000, 20.0, 901.0), "not the third"
+    assert (found.slowest, found.halved, found.devices) == (399_999.0, 1, ("cpu",))
+    assert found.shares == pytest.approx({"network": 0.9, "blend": 0.025, "stall": 0.075, "read": 0.02, "write": 0.15})
 
 
 def test_times_are_summed_by_rule(tmp_path: Path) -> None:

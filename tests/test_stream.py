@@ -158,8 +158,8 @@ def test_nan_is_an_error_and_not_black() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match="precision 'float16' is unknown"):
-        Network(Whole(), "cpu", "float16")
+    with pytest.raises(ValueError, match="precision 'float8' is unknown"):
+        Network(Whole(), "cpu", "float8")
 
 
 def test_bfloat16_is_near_float32_and_not_equal(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Superresolve(Layout):
 
     window: Count | None = None
     overlap: Natural
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     device: Literal["auto", "cpu", "cuda"]
 
 

@@ -61,7 +61,7 @@ class Segment(Layout):
     window: Count | None = None
     overlap: Natural
     depth_overlap: Natural
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     device: Literal["auto", "cpu", "cuda"]
     fragments: Fragments
     agglomeration: Agglomeration

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from emsr.inference.precision import autocast
 from emsr.models import checkpoint
 
 aten = torch.ops.aten
@@ -72,11 +73,10 @@ def of_network(network: nn.Module, sections: int, window: int, precision: str = 
 
 def _cost(network: Any, sections: int, window: int, precision: str) -> Cost:
     streams = hasattr(network, "section") and hasattr(network, "centre")
-    half = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
     lr = torch.zeros(1, 1, window, window)
     enter = network.section if streams else lambda lr: (lr,)
     make = network.centre if streams else lambda states: network(torch.stack([state[0] for state in states], 1))
-    with half:
+    with autocast("cpu", precision):
         section, state = _count(network, enter, lr)
         states = [tuple(torch.empty_like(part) for part in state) for _ in range(sections)]
         centre, _ = _count(network, make, states)

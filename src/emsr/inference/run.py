@@ -2,7 +2,8 @@
 
 Whole shards leave as soon as the last window that touches them is in; columns go row by row, so the sums in memory are
 those of the shards that the current row of windows touches (4 bytes a voxel: for shards of 32 x 1024 x 1024, 134 MB
-each), plus, for each worker, one column of lr pixels, the ring of sections // 2 * 2 + 1 states, and one window.
+each), plus, for each worker and one more, a column of lr pixels, and, for each worker, the ring of sections // 2 * 2 +
+1 states and one window.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ import torch
 
 from emsr.geometry import Triple
 from emsr.inference.blend import Blend
-from emsr.inference.stream import Network, Read, stream_column
-from emsr.inference.volumetric import VolumeNetwork, volume_column
+from emsr.inference.flight import Flight, OutOfMemory
+from emsr.inference.meter import Meter
+from emsr.inference.reading import Read, ReadAhead
+from emsr.inference.stream import Network, column_boxes, stream_column
+from emsr.inference.volumetric import VolumeNetwork, volume_boxes, volume_column
 from emsr.plan import Plan
 from emsr.progress import Progress
+
+AnyNetwork = Network | VolumeNetwork
 
 
 @dataclass(frozen=True)
@@ -68,26 +74,92 @@ def layers(shards: Sequence[Triple]) -> list[list[Triple]]:
 
 
 def run(
-    network: Network | VolumeNetwork, plan: Plan, shards: Sequence[Triple], read: Read, workers: int, progress: Progress
+    network: AnyNetwork,
+    plan: Plan,
+    shards: Sequence[Triple],
+    read: Read,
+    workers: int,
+    progress: Progress,
+    meter: Meter | None = None,
 ) -> Iterator[tuple[Triple, np.ndarray]]:
     """Compute shards; yields each one's number and its voxels as soon as it is whole: uint8 (z, y, x), or (channels,
     z, y, x) of a plan with several.
 
-    `workers` threads go over columns of windows. Every call of the network has batch one and one intra-op thread, so
-    voxels depend neither on `workers` nor on which shards are asked for. `progress` counts windows.
+    `workers` threads go over columns of windows, while another reads what they will need and the caller writes what
+    they made. Every call of the network has batch one and one intra-op thread, so voxels depend neither on `workers`
+    nor on which shards are asked for. `progress` counts windows, `meter` seconds. Where memory runs out, half as many
+    windows are in flight from then on; ValueError where it does not do for one.
     """
-    with _reproducible(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    meter = meter or Meter()
+    flight = Flight(workers)
+    with (
+        _reproducible(),
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        meter.running(lambda: flight.limit),
+    ):
         for layer in layers(shards):
             todo = tasks(plan, layer, workers)
             blend = Blend(plan, Counter(index for task in todo for index in task.shards))
+            engine = Engine(network, plan, read, blend, flight, meter)
 
-            def start(task: Task, blend: Blend = blend) -> Future[None]:
-                return pool.submit(_column, network, plan, task, read, blend)
+            def start(task: Task, engine: Engine = engine) -> Future[None]:
+                return pool.submit(engine.compute, task, engine.ahead(task, reader))
 
             for task in _in_order(todo, start, workers + 1):
                 progress.update(len(task.starts))
                 for index in blend.done(task.shards):
                     yield index, blend.take(index)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a task becomes sums of shards."""
+
+    network: AnyNetwork
+    plan: Plan
+    read: Read
+    blend: Blend
+    flight: Flight
+    meter: Meter
+
+    def ahead(self, task: Task, reader: ThreadPoolExecutor) -> ReadAhead:
+        """The task's voxels, whose first are on their way."""
+        boxes = volume_boxes if isinstance(self.network, VolumeNetwork) else column_boxes
+        return ReadAhead(self.read, boxes(self.plan, task.corner, task.starts), reader, self.meter)
+
+    def compute(self, task: Task, read: ReadAhead) -> None:
+        """One task: a column of windows into the sums; from where it was, once there is room, if memory runs out."""
+        left = task.starts
+        try:
+            while left:
+                with self.flight.seat() as limit:
+                    left, shortage = self._until_shortage(task, left, read)
+                if not shortage:
+                    continue
+                self.network.release()
+                if not self.flight.halve(limit):
+                    raise ValueError(
+                        f"one window of {self.plan.window} x {self.plan.window} pixels does not fit the memory "
+                        f"({shortage}): take a smaller window, a reduced precision, or a device with more memory"
+                    )
+        finally:
+            read.close()
+
+    def _until_shortage(self, task: Task, starts: tuple[int, ...], read: Read) -> tuple[tuple[int, ...], str]:
+        """What is left of `starts`, and why; nothing if all is done."""
+        (y, x), scale, column = task.corner, self.plan.scale, stream_column
+        if isinstance(self.network, VolumeNetwork):
+            column = volume_column  # type: ignore[assignment]
+        left = starts
+        try:
+            for z, steps in column(self.network, self.plan, task.corner, starts, read):  # type: ignore[arg-type]
+                with self.meter.counting("blend"):
+                    self.blend.add(z, (y * scale, x * scale), steps, task.shards)
+                left = left[left.index(z) + 1 :]
+        except OutOfMemory as shortage:
+            return left, str(shortage)
+        return (), ""
 
 
 def _in_order(todo: Sequence[Task], start: Callable[[Task], Future[None]], ahead: int) -> Iterator[Task]:
@@ -108,14 +180,6 @@ def _in_order(todo: Sequence[Task], start: Callable[[Task], Future[None]], ahead
 def _wait(task: Task, future: Future[None]) -> Task:
     future.result()
     return task
-
-
-def _column(network: Network | VolumeNetwork, plan: Plan, task: Task, read: Read, blend: Blend) -> None:
-    """One task: a column of windows into the sums."""
-    corner = (task.corner[0] * plan.scale, task.corner[1] * plan.scale)
-    column = volume_column if isinstance(network, VolumeNetwork) else stream_column
-    for z, steps in column(network, plan, task.corner, task.starts, read):  # type: ignore[arg-type]
-        blend.add(z, corner, steps, task.shards)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from emsr.geometry import Box, runs
 from emsr.inference.blend import STEPS
+from emsr.inference.flight import told_apart
+from emsr.inference.precision import autocast
+from emsr.inference.reading import Read
 from emsr.plan import Plan
 
-Read = Callable[[Box], np.ndarray]
-"""Gives the voxels of a box of the lr volume, uint8 (z, y, x); called from several threads."""
 State = tuple[Tensor, ...]
 
 
@@ -29,16 +30,20 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, device: str, precision: str) -> None:
-        """`precision` is "float32" or "bfloat16" (autocast)."""
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision {precision!r} is unknown: use float32 or bfloat16")
+        """`precision` is "float32", "bfloat16" or "float16" (autocast)."""
+        autocast(torch.device(device).type, precision)
         # channels last is a fifth faster on a CPU; whatever the format, it must be one, because it changes float bits
         self._module: Any = cast(Any, module.eval()).to(device, memory_format=torch.channels_last)
         self._device = torch.device(device)
-        self._half = precision == "bfloat16"
+        self._precision = precision
         self._streams = hasattr(module, "section") and hasattr(module, "centre")
         self._lock = threading.Lock()
         self.seconds = 0.0
+
+    def release(self) -> None:
+        """Give memory that the device keeps for later back to it."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def section(self, lr: np.ndarray) -> State:
         """What depends on one section alone; `lr` is uint8 (y, x), seen by the network as [0, 1]."""
@@ -62,7 +67,7 @@ class Network:
     @contextmanager
     def _running(self) -> Iterator[None]:
         start = time.perf_counter()
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+        with told_apart(), torch.inference_mode(), autocast(self._device.type, self._precision):
             yield
         with self._lock:
             self.seconds += time.perf_counter() - start
@@ -83,7 +88,7 @@ def stream_column(
     and stay until the last one has: near damage that may be further than sections // 2 away.
     """
     last_use = entering(plan, centres)
-    data = _read_sections(plan, corner, sorted(last_use), read)
+    data = _read_sections(plan, column_boxes(plan, corner, centres), read)
     ring: dict[int, State] = {}
     for z in centres:
         sections = plan.table[z]
@@ -96,15 +101,19 @@ def stream_column(
         ring = {section: state for section, state in ring.items() if last_use[section] > z}
 
 
-def _read_sections(plan: Plan, corner: tuple[int, int], sections: Sequence[int], read: Read) -> dict[int, np.ndarray]:
-    """The window's uint8 pixels of every section, padded to a whole window; runs of neighbouring sections at once."""
+def column_boxes(plan: Plan, corner: tuple[int, int], centres: Sequence[int]) -> list[Box]:
+    """The boxes that `stream_column` reads, in order: runs of neighbouring sections at once."""
     (y, x), (_, height, width) = corner, plan.lr_shape
     bottom, right = min(y + plan.window, height), min(x + plan.window, width)
+    return [Box((first, y, x), (last, bottom, right)) for first, last in runs(sorted(entering(plan, centres)))]
+
+
+def _read_sections(plan: Plan, boxes: Sequence[Box], read: Read) -> dict[int, np.ndarray]:
+    """The window's uint8 pixels of every section, padded to a whole window."""
     pixels: dict[int, np.ndarray] = {}
-    for first, last in runs(sections):
-        block = read(Box((first, y, x), (last, bottom, right)))
-        pixels |= {first + z: pad_to(section, plan.window) for z, section in enumerate(block)}
-    return {section: pixels[section] for section in sections}
+    for box in boxes:
+        pixels |= {box.start[0] + z: pad_to(section, plan.window) for z, section in enumerate(read(box))}
+    return pixels
 
 
 def pad_to(section: np.ndarray, window: int) -> np.ndarray:

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from emsr.geometry import Box, triple
+from emsr.geometry import Box, runs, triple
 from emsr.inference.blend import STEPS
-from emsr.inference.stream import Read
+from emsr.inference.flight import told_apart
+from emsr.inference.precision import autocast
+from emsr.inference.reading import Read
 from emsr.plan import Plan
 
 
@@ -23,19 +25,23 @@ class VolumeNetwork:
     """
 
     def __init__(self, module: nn.Module, device: str, precision: str) -> None:
-        """`precision` is "float32" or "bfloat16" (autocast)."""
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision {precision!r} is unknown: use float32 or bfloat16")
+        """`precision` is "float32", "bfloat16" or "float16" (autocast)."""
+        autocast(torch.device(device).type, precision)
         self._module = module.eval().to(device)
         self._device = torch.device(device)
-        self._half = precision == "bfloat16"
+        self._precision = precision
         self._lock = threading.Lock()
         self.seconds = 0.0
+
+    def release(self) -> None:
+        """Give memory that the device keeps for later back to it."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def window(self, voxels: np.ndarray) -> np.ndarray:
         """int16 (channels, z', y', x') in [0, 255 * 128] of uint8 `voxels` (z, y, x), rounded half to even."""
         start = time.perf_counter()
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+        with told_apart(), torch.inference_mode(), autocast(self._device.type, self._precision):
             image = torch.from_numpy(np.ascontiguousarray(voxels)).to(self._device).float().div_(255)[None, None]
             made = self._module(image)[0].float()
             if not bool(torch.isfinite(made).all()):
@@ -60,40 +66,42 @@ def volume_column(
         yield z, steps
 
 
+def volume_boxes(plan: Plan, corner: tuple[int, int], starts: Sequence[int]) -> Iterator[Box]:
+    """The boxes that `volume_column` reads, in order."""
+    for z in starts:
+        yield from _boxes(*_positions(plan, (z, *corner)), plan)
+
+
 def window_voxels(plan: Plan, start: tuple[int, int, int], read: Read) -> np.ndarray:
     """uint8 (z, y, x) of the window at `start` with its halo; beyond the volume's ends it is mirrored.
 
     Sections stand for others as the plan's table says (a damaged one for none); those without data are 0.
     """
-    sides = (plan.depth, plan.window, plan.window)
-    low = [first - margin for first, margin in zip(start, plan.halo, strict=True)]
-    high = [first + side + margin for first, side, margin in zip(start, sides, plan.halo, strict=True)]
-    axes = zip(low, high, plan.lr_shape, strict=True)
-    positions = [mirrored(first, last, length) for first, last, length in axes]
+    positions = _positions(plan, start)
+    boxes = _boxes(*positions, plan)
+    found = {box.start[0] + n: section for box in boxes for n, section in enumerate(read(box))}
+    columns = np.ix_(*(along - int(along.min()) for along in positions[1:]))
     sections = [plan.table[z] for z in positions[0]]
-    inside = [(int(along.min()), int(along.max()) + 1) for along in positions[1:]]
-    columns = np.ix_(*(along - first for along, (first, _) in zip(positions[1:], inside, strict=True)))
-    voxels = np.zeros((len(sections), high[1] - low[1], high[2] - low[2]), np.uint8)
-    for number, section in _read(sections, inside, read).items():
-        for place, named in enumerate(sections):
-            if named is not None and named[0] == number:
-                voxels[place] = section[columns]
+    voxels = np.zeros((len(sections), len(positions[1]), len(positions[2])), np.uint8)
+    for place, named in enumerate(sections):
+        if named is not None:
+            voxels[place] = found[named[0]][columns]
     return voxels
 
 
-def _read(
-    sections: Sequence[tuple[int, ...] | None], inside: list[tuple[int, int]], read: Read
-) -> dict[int, np.ndarray]:
-    """The part of each section that a window needs; neighbouring sections are read at once."""
-    wanted = sorted({named[0] for named in sections if named is not None})
-    found: dict[int, np.ndarray] = {}
-    (top, bottom), (left, right) = inside
-    while wanted:
-        count = next((n for n in range(1, len(wanted)) if wanted[n] != wanted[0] + n), len(wanted))
-        block = read(Box(triple([wanted[0], top, left]), triple([wanted[0] + count, bottom, right])))
-        found |= {wanted[0] + n: section for n, section in enumerate(block)}
-        wanted = wanted[count:]
-    return found
+def _positions(plan: Plan, start: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the window at `start` with its halo shows along z, y and x: positions in the volume."""
+    sides = (plan.depth, plan.window, plan.window)
+    axes = zip(start, sides, plan.halo, plan.lr_shape, strict=True)
+    z, y, x = (mirrored(first - margin, first + side + margin, length) for first, side, margin, length in axes)
+    return z, y, x
+
+
+def _boxes(z: np.ndarray, y: np.ndarray, x: np.ndarray, plan: Plan) -> list[Box]:
+    """The part of each section that shows there; neighbouring sections at once."""
+    wanted = sorted({named[0] for named in (plan.table[section] for section in z) if named is not None})
+    (top, left), (bottom, right) = ((int(end(y)), int(end(x))) for end in (np.min, np.max))
+    return [Box(triple([first, top, left]), triple([last, bottom + 1, right + 1])) for first, last in runs(wanted)]
 
 
 def mirrored(first: int, last: int, length: int) -> np.ndarray:

@@ -129,6 +129,25 @@ class SegmentedEvidence:
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """What the super-resolution of a volume took: sr ``voxels`` in ``seconds``, those of ``jobs`` added up.
+
+    ``slowest`` is in voxels a second of one job. ``shares`` of the workers' time: "network", "blend", "stall" (all
+    else) and, of the stall, "read"; "write" is the main thread's, beside the workers. ``halved`` jobs ran short of
+    memory.
+    """
+
+    jobs: int
+    voxels: int
+    seconds: float
+    slowest: float
+    shares: Mapping[str, float]
+    peak_mb: float
+    devices: Sequence[str]
+    halved: int
+
+
+@dataclass(frozen=True)
 class VolumeEvidence:
     """Everything about one volume: its image cards, its scores and what its sections look like.
 
@@ -150,6 +169,7 @@ class VolumeEvidence:
     ranges: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
     reasons: Mapping[int, str] = field(default_factory=dict)
     segments: SegmentEvidence | None = None
+    throughput: Throughput | None = None
 
     @property
     def length(self) -> int:

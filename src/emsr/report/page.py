@@ -21,7 +21,7 @@ def chapters(run: RunEvidence, drawings: Mapping[str, volumes.Drawings]) -> list
         *(part for volume in run.volumes for part in _of_volume(volume, drawings[volume.name])),
         *(segmentation.chapter(one.name, one.segments, {}) for one in run.segmented),
         *map(trainings.chapter, run.trainings),
-        Chapter("Time and memory", [rule_table(run)]),
+        Chapter("Time and memory", [rule_table(run), *throughput_tables(run)]),
         Chapter("What was run", _provenance(run)),
     ]
 
@@ -112,6 +112,33 @@ def rule_table(run: RunEvidence) -> Table:
     columns = ("rule", "jobs", "time", "longest job", "peak memory", "cores busy")
     words = "As Snakemake measured them; the report itself is still running"
     return Table(words, columns, rows, bars=[rule.seconds / most for rule in rules])
+
+
+def throughput_tables(run: RunEvidence) -> list[Block]:
+    """How fast the jobs of each volume were and what their workers did; nothing where no job measured itself."""
+    found = [(volume.name, volume.throughput) for volume in run.volumes if volume.throughput]
+    rows: list[tuple[str | int | float | None, ...]] = [
+        (
+            name,
+            one.jobs,
+            ", ".join(one.devices),
+            f"{one.voxels / one.seconds:,.0f}",
+            f"{one.slowest:,.0f}",
+            *(f"{100 * one.shares[part]:.1f} %" for part in ("network", "blend", "stall", "read", "write")),
+            megabytes(one.peak_mb),
+        )
+        for name, one in found
+    ]
+    columns = (
+        *("volume", "jobs", "device", "sr voxels/s of a job", "of the slowest", "in the network", "blending"),
+        *("stalled", "of it for voxels", "writing beside", "peak memory"),
+    )
+    words = "Super-resolution: what the time of the jobs' workers went to, from their last attempts"
+    blocks: list[Block] = [Table(words, columns, rows)] if rows else []
+    halved = [f"{name}: {one.halved} of {one.jobs}" for name, one in found if one.halved]
+    if halved:
+        blocks.append(Paragraph(f"Jobs that ran out of memory and went on with fewer windows: {', '.join(halved)}."))
+    return blocks
 
 
 def _provenance(run: RunEvidence) -> list[Block]:

@@ -24,6 +24,7 @@ from emsr.report.evidence import (
     VolumeEvidence,
 )
 from emsr.steps import crops, segment_evidence
+from emsr.steps.throughput import throughput
 
 PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "dask", "snakemake", "matplotlib")
 OF_JOBS = ("superresolve", "affinities", "fragments")
@@ -81,6 +82,7 @@ def volume(name: str, paths: Json, config: Json) -> VolumeEvidence:
         ranges=ranges(config, name),
         reasons=reasons(Path(paths["lr"])),
         segments=segment_evidence.segments(paths, opened, scores, segment_evidence.networks(config, name)),
+        throughput=throughput(folder),
     )
 
 

@@ -16,6 +16,7 @@ from emsr import durable, plan
 from emsr.geometry import Triple, triple
 
 if TYPE_CHECKING:
+    from emsr.inference.meter import Meter
     from emsr.inference.records import Records
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
@@ -138,6 +139,7 @@ def _compute(
     import torch
 
     from emsr.inference import allocation
+    from emsr.inference.meter import Meter
     from emsr.inference.run import choose_device, count_windows, run
     from emsr.models import checkpoint
     from emsr.stores.shards import read_box
@@ -151,16 +153,37 @@ def _compute(
     source = open_array(lr, cache_bytes=CACHE_BYTES)
     target = open_array(records.array, write=True)
     todo = [index for index in mine if index not in records.skipped and records.holding(index) is None]
-    windows, voxels = count_windows(made, todo, workers), 0
+    windows, voxels, meter = count_windows(made, todo, workers), 0, Meter()
     with _progress(allocated, windows) as shown:
-        for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown):
-            records.begin(index)
-            write_box(target, made.grid.box(index).start, shard)
-            records.finish(
-                index, hashlib.sha256(shard.data).hexdigest(), {"device": device, "torch": torch.__version__}
-            )
+        for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown, meter):
+            with meter.counting("write"):
+                records.begin(index)
+                write_box(target, made.grid.box(index).start, shard)
+                sha256 = hashlib.sha256(shard.data).hexdigest()
+                records.finish(index, sha256, {"device": device, "torch": torch.__version__})
             voxels += made.grid.box(index).size
-    return {"voxels": voxels, "windows": windows, "network_seconds": round(network.seconds, 3), "device": device}
+    meter.add("network", network.seconds)
+    if 0 < meter.in_flight < workers:
+        log.warning("memory ran out: %d of %d windows were in flight at the end", meter.in_flight, workers)
+    return {"voxels": voxels, "windows": windows, "device": device, **_spent(meter, voxels, workers)}
+
+
+def _spent(meter: Meter, voxels: int, workers: int) -> dict[str, Any]:
+    """Where the time of a job went: seconds of all workers together, of which "stall" is what they were not at work.
+
+    "network_share" is the part of their time that they were in the network; writing is the main thread's.
+    """
+    have = meter.wall * workers
+    stall = max(0.0, have - meter.seconds["network"] - meter.seconds["blend"])
+    parts = {name: meter.seconds[name] for name in ("network", "blend", "read", "write")} | {"stall": stall}
+    return {
+        **{f"{name}_seconds": round(seconds, 3) for name, seconds in parts.items()},
+        "compute_seconds": round(meter.wall, 3),
+        "network_share": round(meter.seconds["network"] / have, 4) if have else None,
+        "voxels_per_second": round(voxels / meter.wall, 1) if meter.wall else None,
+        "workers": workers,
+        "in_flight": meter.in_flight,
+    }
 
 
 def _progress(allocated: Mapping[str, Any], windows: int) -> Any:
