@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: install install-dev chromium demo test check clean
+.PHONY: install install-dev chromium demo test check bench clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -42,6 +42,11 @@ check: install-dev
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	codespell
+
+# measures on an otherwise idle machine and writes docs/performance.md; what is measured on trained weights needs a finished
+# run: make bench TRAINED="results/tissue results/trainings/tissue/fusion.json"
+bench: install
+	python benchmarks/performance.py $(if $(TRAINED),--trained $(TRAINED)) $(BENCHMARKS)
 
 # results and .snakemake stay: without Snakemake's notes a changed config would rerun nothing
 clean:
