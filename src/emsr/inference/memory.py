@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from emsr.geometry import triple
-from emsr.inference.run import choose_device, count_windows, run
+from emsr.inference.devices import choose_device, claimed
+from emsr.inference.run import count_windows, run
 from emsr.inference.stream import Network
 from emsr.models import checkpoint
 from emsr.plan import Plan, check_window, neighbour_table
@@ -33,9 +34,9 @@ def superresolve(
     check_window(side, side // 4, card)
     table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
     plan = Plan(triple(volume.shape), card["scale"], side, side // 4, SHARD, table)
-    where = choose_device(device)
-    network = Network(checkpoint.load(Path(weights), where), where, "float32")
-    return _run(network, plan, volume)
+    with claimed(choose_device(device)) as where:
+        network = Network(checkpoint.load(Path(weights), where), where, "float32")
+        return _run(network, plan, volume)
 
 
 def _run(network: Network, plan: Plan, volume: np.ndarray) -> np.ndarray:

@@ -192,11 +192,3 @@ def _reproducible() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def choose_device(device: str) -> str:
-    """ "auto" becomes "cuda" where there is a GPU, else "cpu"; ValueError for a GPU that is not there."""
-    present = torch.cuda.is_available()
-    if device == "cuda" and not present:
-        raise ValueError("device cuda was asked for and torch finds no GPU: use auto or cpu, or install a CUDA build")
-    return ("cuda" if present else "cpu") if device == "auto" else device

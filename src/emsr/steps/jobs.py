@@ -140,8 +140,9 @@ def _compute(
     import torch
 
     from emsr.inference import allocation
+    from emsr.inference.devices import choose_device, claimed
     from emsr.inference.meter import Meter
-    from emsr.inference.run import choose_device, count_windows, run
+    from emsr.inference.run import count_windows, run
     from emsr.models import checkpoint
     from emsr.stores.shards import read_box
     from emsr.stores.zarr import open_array, write_box
@@ -150,12 +151,12 @@ def _compute(
     records.refuse_mixture(mine, device)
     card, lr = (located(allocate.parent, path) for path in (allocated["card"], allocated["lr"]["array"]))
     allocation.check_unchanged(checkpoint.load_card(card), card, allocated)
-    network = _network(card, device, allocated)
     source = open_array(lr, cache_bytes=CACHE_BYTES)
     target = open_array(records.array, write=True)
     todo = [index for index in mine if index not in records.skipped and records.holding(index) is None]
     windows, voxels, meter = count_windows(made, todo, workers), 0, Meter()
-    with _progress(allocated, windows) as shown:
+    with claimed(device) as where, _progress(allocated, windows) as shown:
+        network = _network(card, where, allocated)
         for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown, meter):
             with meter.counting("write"):
                 records.begin(index)

@@ -202,7 +202,7 @@ class Job:
 
     def device(self) -> str:
         """The device that the settings choose on this machine."""
-        from emsr.inference.run import choose_device
+        from emsr.inference.devices import choose_device
 
         return str(choose_device(self.settings["device"]))
 
