@@ -87,10 +87,15 @@ def reads(training: Training, stage: str) -> tuple[str, ...]:
 
 
 def stage_options(training: Training, stage: str) -> dict[str, Any]:
-    """The options that ``stage`` depends on: all, unless the model's file says what their names begin with."""
+    """The options that ``stage`` depends on: all, unless the model's file says what their names begin with.
+
+    A beginning that ends in "=" is a whole name.
+    """
     begins = _stated(training.model.name, "STAGE_OPTIONS").get(stage)
     options = training.model.options
-    return dict(options) if begins is None else {name: options[name] for name in options if name.startswith(begins)}
+    if begins is None:
+        return dict(options)
+    return {name: options[name] for name in options if f"{name}=".startswith(begins)}
 
 
 def _stated(model: str, name: str) -> dict[str, Any]:
