@@ -107,7 +107,7 @@ def test_what_the_volume_takes_is_counted() -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"flow": "corelation"}, "option flow 'corelation' is unknown; did you mean 'correlation'"),
+    ({"flow": "correlations"}, "option flow 'correlations' is unknown; did you mean 'correlation'"),
     ({"flow": "correlation", "flow_maps": 0}, "flow_levels 2 and flow_maps 0 make no pyramid"),
     ({"flow": "correlation", "flow_radius": -1}, "radius -1 of a correlation volume is negative"),
 ])  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,12 @@ from torch.nn import functional as F
 
 
 class Correlation(nn.Module):
-    """The correlation volume as the input of convolutions; it has no weights."""
+    """The correlation volume as the input of convolutions; it has no weights.
+
+    ``accelerator`` (``layers.accelerators``) takes the place of ``correlate``.
+    """
+
+    accelerator: Callable[[Tensor, Tensor, int], Tensor] | None = None
 
     def __init__(self, radius: int) -> None:
         super().__init__()
@@ -30,8 +35,9 @@ class Correlation(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Means over channels of products: two of (batch, channels, y, x) -> (batch, displacements, y, x), float32."""
+        volume = self.accelerator or correlate
         with torch.autocast(a.device.type, enabled=False):
-            return correlate(a.float(), b.float(), self.radius).flatten(1, 2) / a.shape[1]
+            return volume(a.float(), b.float(), self.radius).flatten(1, 2) / a.shape[1]
 
 
 def correlate(a: Tensor, b: Tensor, radius: int) -> Tensor:
@@ -41,7 +47,7 @@ def correlate(a: Tensor, b: Tensor, radius: int) -> Tensor:
     (y, x) with ``b`` at (y + dy, x + dx), which counts 0 outside the image. Shape and order are those of
     ``spatial_correlation_sampler`` with kernel size 1, patch size 2*radius + 1, stride 1 and no padding.
     """
-    volume: Tensor = _Correlate.apply(a, b, radius)  # type: ignore[no-untyped-call]
+    volume: Tensor = _Correlate.apply(a, b, radius)
     return volume
 
 

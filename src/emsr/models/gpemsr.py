@@ -25,6 +25,7 @@ SCALES = (4, 8, 16)
 NEEDS = {"flow": (), "codebook": (), "indexer": ("codebook",), "fusion": ("flow", "codebook", "indexer")}
 # of hr, lr, perceptual and spynet what each stage reads; a stage that is not named reads all
 READS = {"flow": ("lr", "spynet"), "codebook": ("hr",), "indexer": ("hr", "lr"), "fusion": ("hr", "lr", "perceptual")}
+ACCELERATED = {"flow": ("correlation",), "fusion": ("deform", "correlation")}  # layers that accelerators may compute
 # what names of options that an earlier stage depends on begin with ("=" ends a name); others leave its weights alone
 STAGE_OPTIONS = {
     "flow": (

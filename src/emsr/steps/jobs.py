@@ -147,7 +147,8 @@ def _compute(
     records.refuse_mixture(mine, device)
     card, lr = (located(allocate.parent, path) for path in (allocated["card"], allocated["lr"]["array"]))
     allocation.check_unchanged(checkpoint.load_card(card), card, allocated)
-    network = _network(card, device, allocated)
+    network, accelerators = _network(card, device, allocated)
+    made_by = {"device": device, "torch": torch.__version__, **accelerators}
     source = open_array(lr, cache_bytes=CACHE_BYTES)
     target = open_array(records.array, write=True)
     todo = [index for index in mine if index not in records.skipped and records.holding(index) is None]
@@ -156,11 +157,10 @@ def _compute(
         for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown):
             records.begin(index)
             write_box(target, made.grid.box(index).start, shard)
-            records.finish(
-                index, hashlib.sha256(shard.data).hexdigest(), {"device": device, "torch": torch.__version__}
-            )
+            records.finish(index, hashlib.sha256(shard.data).hexdigest(), made_by)
             voxels += made.grid.box(index).size
-    return {"voxels": voxels, "windows": windows, "network_seconds": round(network.seconds, 3), "device": device}
+    stats = {"voxels": voxels, "windows": windows, "network_seconds": round(network.seconds, 3), "device": device}
+    return stats | accelerators
 
 
 def _progress(allocated: Mapping[str, Any], windows: int) -> Any:
@@ -169,14 +169,19 @@ def _progress(allocated: Mapping[str, Any], windows: int) -> Any:
     return progress(windows, "predicting affinities" if allocated.get("channels") else "super-resolving", "windows")
 
 
-def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> Network | VolumeNetwork:
-    """The network as inference calls it: by section, or by volume where it gives several channels."""
+def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Network | VolumeNetwork, dict[str, Any]]:
+    """The network as inference calls it, by section, or by volume where it gives several channels; and, where
+    accelerators compute layers of it, "accelerators": which.
+    """
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
+    from emsr.layers.accelerators import accelerate
     from emsr.models import checkpoint
 
     kind = VolumeNetwork if allocated.get("channels") else Network
-    return kind(checkpoint.load(card, device), device, allocated["precision"])
+    module = checkpoint.load(card, device)
+    used = accelerate(module, allocated["settings"].get("accelerators") or {})
+    return kind(module, device, allocated["precision"]), {"accelerators": used} if used else {}
 
 
 def peak_rss_mb() -> float:
