@@ -50,7 +50,7 @@ def test_parts_take_what_they_take_in_the_published_network(scale: int) -> None:
     found = published(scale)
     parts = found.section.macs | found.centre.macs
     assert found.section.macs.keys().isdisjoint(found.centre.macs)
-    assert set(parts) == {*gpemsr.Gpemsr.parts}, "every operation lies in a part that has a name"
+    assert set(parts) == {*gpemsr.Gpemsr.parts} - {"flow features"}, "every operation lies in a part that has a name"
     for part, stated in PUBLISHED[scale].items():
         once = stated / CALLS.get(part, 1)
         assert abs(parts[part] / 1e9 - once) < 0.035 * once + 0.1, (part, parts[part] / 1e9)

@@ -28,6 +28,7 @@ def image(sections: int, side: int = 16) -> Tensor:
     ({"latent_stride": 8, "attention": False}, "without attention on the finer grid"),
     ({"mask_features": "vgg"}, "VGG compares"),
     ({"flow_scale": 4, "flow_channels": 3}, "flow as published"),
+    ({"flow": "correlation"}, "flow from correlation volumes"),
     ({"codebook_learning": "gradient", "normalise_latents": False}, "codebook as published"),
     ({"prior_blocks": 0}, "a lighter prior"),
 ])  # fmt: skip

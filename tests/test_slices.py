@@ -76,6 +76,21 @@ def test_a_change_reaches_only_the_stages_that_depend_on_it(
     assert [name for name in STAGES if stage(before, name) != stage(after, name)] == stages, why
 
 
+@pytest.mark.parametrize(
+    ("option", "stages"),
+    [
+        ({"flow": "correlation"}, ["flow", "fusion"]),
+        ({"flow_radius": 3}, ["flow", "fusion"]),
+        ({"flow_features": 8}, ["fusion"]),
+        ({"entries": 64}, ["codebook", "indexer", "fusion"]),
+    ],
+)
+def test_an_option_reaches_only_the_stages_that_depend_on_it(option: dict[str, Any], stages: list[str]) -> None:
+    model = {"name": "gpemsr", "preset": "small", "options": option}
+    before, after = settings(), settings(model=model)
+    assert [name for name in STAGES if stage(before, name) != stage(after, name)] == stages
+
+
 def test_trainings_of_two_scales_share_a_codebook() -> None:
     values = yaml.safe_load((ROOT / "config.yaml").read_text())
     fine = {**values["trainings"]["tissue"], "scale": 4}

@@ -42,6 +42,7 @@ class Floats:
         (4, 16, {}, "four times"),
         (8, 16, {}, "eight times, a code for two lr pixels"),
         (16, 8, {}, "sixteen times, a code for each lr pixel"),
+        (8, 16, {"flow": "correlation"}, "features of flow are part of a section's state"),
         (8, 20, PUBLISHED_PARTS, "what the published network has: VGG, three channels and four times finer for flow"),
     ],
 )

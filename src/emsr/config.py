@@ -24,7 +24,7 @@ from emsr.schema import (
     Training,
     Volume,
 )
-from emsr.schema_parts import Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
+from emsr.schema_parts import Accelerators, Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores, check_single_sections
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
@@ -292,6 +292,7 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "volumes": Volume,
         "trainings": Training,
         "superresolve": Superresolve,
+        "accelerators": Accelerators,
         "segment": Segment,
         "fragments": Fragments,
         "agglomeration": Agglomeration,

@@ -11,6 +11,7 @@ from emsr import plugins
 from emsr.limits import check_fields, check_stage
 from emsr.schema_parts import (
     PATHS,
+    Accelerators,
     Count,
     Intensity,
     Layout,
@@ -74,6 +75,7 @@ class Superresolve(Layout):
     overlap: Natural
     precision: Literal["float32", "bfloat16", "float16"]
     device: Literal["auto", "cpu", "cuda"]
+    accelerators: Accelerators | None = None
 
 
 class Volume(Part):
@@ -208,6 +210,7 @@ class Training(Part):
     init_from: dict[Name, str] | None = None
     perceptual: str | None = None
     spynet: str | None = None
+    accelerators: Accelerators | None = None
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
@@ -232,6 +235,7 @@ class Training(Part):
             )
         self._check_window()
         self._check_stages()
+        self._check_accelerators()
         named = {f"init_from.{stage}": path for stage, path in (self.init_from or {}).items()}
         for key, path in {**named, "perceptual": self.perceptual, "spynet": self.spynet}.items():
             if path is not None and not Path(path).is_file():
@@ -254,6 +258,14 @@ class Training(Part):
             raise ValueError(f"sections {self.sections} must be odd: a centre and as many neighbours on both sides")
         if any(data.image for data in self.data):
             raise ValueError("image says what an affinity network is trained on; other networks read hr and lr")
+
+    def _check_accelerators(self) -> None:
+        file = plugins.file_of("models", self.model.name)
+        stated = plugins.literal(file, "ACCELERATED") if plugins.has(file, "ACCELERATED") else {}
+        layers = {layer for each in stated.values() for layer in each} if isinstance(stated, dict) else set()
+        for layer in self.accelerators.chosen if self.accelerators else ():
+            if layer not in layers:
+                raise ValueError(f"accelerators.{layer}: model {self.model.name} has no such layer; leave it out")
 
     def _check_stages(self) -> None:
         if set(self.stages) != set(self.needs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -108,6 +108,24 @@ class Layout(Part):
         if any(s % c for s, c in zip(self.shard, self.chunk, strict=True)):
             raise ValueError(f"shard {list(self.shard)} is not a multiple of chunk {list(self.chunk)} on every axis")
         return self
+
+
+class Accelerators(Part):
+    """Compiled packages that compute single layers in PyTorch's place; they change float bits."""
+
+    deform: Literal["pytorch", "mmcv", "torchvision"] | None = None
+    correlation: Literal["pytorch", "spatial_correlation_sampler"] | None = None
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The layers that another package than PyTorch computes."""
+        return {layer: str(package) for layer, package in self if package not in (None, "pytorch")}
+
+
+def accelerated(stated: Accelerators | None) -> dict[str, dict[str, str]]:
+    """What a slice of settings says of accelerators: nothing where PyTorch computes all."""
+    chosen = stated.chosen if stated else {}
+    return {"accelerators": chosen} if chosen else {}
 
 
 class WeightsFile(Part):

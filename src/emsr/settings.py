@@ -16,7 +16,7 @@ from emsr import places
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
 from emsr.fingerprints import content_sha256, fingerprint, hashed
 from emsr.plan import proved
-from emsr.schema_parts import Intensity
+from emsr.schema_parts import Intensity, accelerated
 from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
 
 METADATA = ("zarr.json", ".zattrs", ".zgroup", "attributes.json", "info")  # what changes with a folder of chunks
@@ -230,7 +230,8 @@ class Settings:
 
     def allocate(self, volume: str) -> str:
         """What decides the voxels of sr and their layout."""
-        values = self.config.superresolve.model_dump(mode="json")
+        how = self.config.superresolve
+        values = how.model_dump(mode="json", exclude={"accelerators"}) | accelerated(how.accelerators)
         weights = self.config.volumes[volume].weights
         values["weights"] = content_sha256(Path(weights.path)) if isinstance(weights, WeightsFile) else None
         if isinstance(weights, str):

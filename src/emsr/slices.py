@@ -68,12 +68,21 @@ def of_stage(training: Training, stage: str) -> dict[str, Any]:
     }
     for key in ("scale", "sections", "section_step", "window", "seed", "threads", "device"):
         values[key] = getattr(training, key)
+    values |= _accelerated(training, stage)
     for key in ("perceptual", "spynet"):
         values[key] = hashed(getattr(training, key)) if key in read else None
     if stage != training.last_stage:
         values |= {"sections": 1, "section_step": 1, "window": None}
         values |= {} if set(IMAGES) <= set(read) else {"scale": 1}
     return values
+
+
+def _accelerated(training: Training, stage: str) -> dict[str, dict[str, str]]:
+    """The accelerators of the layers that ``stage`` trains through, if any: the model's file says which those are."""
+    layers = _stated(training.model.name, "ACCELERATED").get(stage, ())
+    chosen = training.accelerators.chosen if training.accelerators else {}
+    mine = {layer: package for layer, package in chosen.items() if layer in layers}
+    return {"accelerators": mine} if mine else {}
 
 
 def reads(training: Training, stage: str) -> tuple[str, ...]:
@@ -87,10 +96,15 @@ def reads(training: Training, stage: str) -> tuple[str, ...]:
 
 
 def stage_options(training: Training, stage: str) -> dict[str, Any]:
-    """The options that ``stage`` depends on: all, unless the model's file says what their names begin with."""
+    """The options that ``stage`` depends on: all, unless the model's file says what their names begin with.
+
+    A beginning that ends in "=" is a whole name.
+    """
     begins = _stated(training.model.name, "STAGE_OPTIONS").get(stage)
     options = training.model.options
-    return dict(options) if begins is None else {name: options[name] for name in options if name.startswith(begins)}
+    if begins is None:
+        return dict(options)
+    return {name: options[name] for name in options if f"{name}=".startswith(begins)}
 
 
 def _stated(model: str, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from emsr.schema import Lpips
+    from emsr.schema_parts import Accelerators
     from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
 
@@ -69,6 +70,11 @@ def check_config(config: Config) -> None:
         for start, stop in ranges:
             if not start < stop <= depth:
                 raise ValueError(f"{what} [{start}, {stop}] does not lie in volume {name} of {depth} sections")
+    asked = {"superresolve": config.superresolve.accelerators}
+    asked |= {f"trainings.{name}": training.accelerators for name, training in config.trainings.items()}
+    for where, accelerators in asked.items():
+        if accelerators:
+            _check_accelerators(where, accelerators)
     for name, volume in config.volumes.items():
         check_extent(f"volumes.{name}", volume, config, shapes[name])
         if isinstance(volume.weights, WeightsFile):
@@ -243,6 +249,15 @@ def _check_affinities(name: str, weights: WeightsFile, how: Segment) -> None:
     network: Any = _check_tensors(path, card)
     with said_of(f"weights {path} of volume {name}"):
         output_window(how.model_dump(), card, network.geometry)
+
+
+def _check_accelerators(where: str, accelerators: Accelerators) -> None:
+    """The packages that shall compute layers can be imported."""
+    from emsr.commands.check_training import said_of
+    from emsr.layers.accelerators import check
+
+    with said_of(where):
+        check(accelerators.chosen)
 
 
 def _check_lpips(files: Lpips) -> None:

@@ -181,13 +181,15 @@ def _check_recipe(options: Any, stage: Stage) -> None:
 def patch_rule(options: Any, stage: Stage, scale: int, multiple: int) -> tuple[int, int]:
     """What the side of a stage's patches must be a multiple of, and its least value.
 
-    The flow network halves an enlarged patch level by level. The codebook makes a map of entries from a patch of hr,
-    and an image from it. The indexer's map, decoded, is compared with a patch of hr. The whole network says itself.
+    SpyNet halves an enlarged patch level by level, ``correlation`` the patch itself. The codebook makes a map of
+    entries from a patch of hr, and an image from it. The indexer's map, decoded, is compared with a patch of hr. The
+    whole network says itself.
     """
     stride = getattr(options, "latent_stride", 1)
     if stage.objective == "flow":
         coarse = 2 ** (getattr(options, "flow_levels", 1) - 1)
-        return coarse // math.gcd(coarse, getattr(options, "flow_scale", 1)), LEAST_PATCH
+        enlarged = getattr(options, "flow_scale", 1) if getattr(options, "flow", "spynet") == "spynet" else 1
+        return coarse // math.gcd(coarse, enlarged), LEAST_PATCH
     if stage.objective == "codebook":
         return stride, _least_hr(options, stage)
     if stage.objective == "indexer":

@@ -111,7 +111,7 @@ def _of_config(configs: list[Path], volume: str | None, given: Mapping[str, Any]
     name = volume or made[0]
     if name not in made:
         raise ValueError(plugins.unknown("volume", name, made))
-    part, stated = config.volumes[name], config.superresolve.model_dump()
+    part, stated = config.volumes[name], config.superresolve.model_dump(exclude={"accelerators"})
     network, notes = network or _card_of(config, part), []
     image, pilot = _image(config, name, part, network[0]["scale"]), part.pilot
     if "shape" in given:

@@ -1,8 +1,8 @@
 """What a call of a network takes: multiply-accumulates by part, sampling, memory. Nothing is computed but shapes.
 
-Multiply-accumulates are those of convolutions, products of matrices and attention. Sampling is counted apart: four for
-each value that is read between pixels (deformable convolution, warping, resizing). Normalisation, activations and sums
-are in neither.
+Multiply-accumulates are those of convolutions, products of matrices, attention and correlation volumes. Sampling is
+counted apart: four for each value that is read between pixels (deformable convolution, warping, resizing).
+Normalisation, activations and sums are in neither.
 """
 
 from __future__ import annotations
@@ -89,11 +89,13 @@ def _count(network: nn.Module, call: Callable[[Any], Any], argument: Any) -> tup
     counter, memory = FlopCounterMode(display=False, custom_mapping=_FORMULAS), _Memory(tree_leaves(argument))
     with ExitStack() as stack:
         macs = stack.enter_context(_by_module(network, lambda: _totals(counter)[0]))
+        stated = stack.enter_context(_stated(network))
         stack.enter_context(counter)
         stack.enter_context(memory)
         result = call(argument)
     total, sampling = _totals(counter)
     macs[""] += total - sum(macs.values())  # outside every module
+    macs.update(stated)
     storages = [tensor.untyped_storage() for tensor in tree_leaves(result)]
     result_bytes = sum({StorageWeakRef(storage): storage.nbytes() for storage in storages}.values())
     return Call(_by_part(network, macs), sampling, result_bytes, memory.peak), result
@@ -146,6 +148,26 @@ def _by_module(network: nn.Module, total: Callable[[], int]) -> Iterator[Counter
         handles.append(module.register_forward_hook(lambda *_, name=name: end(name)))
     try:
         yield own
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _stated(network: nn.Module) -> Iterator[Counter[str]]:
+    """What modules say of themselves (`macs` of their arguments) whose operations the counter does not know."""
+    found: Counter[str] = Counter()
+
+    def add(name: str, module: Any, arguments: Sequence[Tensor]) -> None:
+        found[name] += module.macs(*arguments)
+
+    handles = [
+        module.register_forward_hook(lambda module, arguments, _, name=name: add(name, module, arguments))
+        for name, module in network.named_modules()
+        if hasattr(module, "macs")
+    ]
+    try:
+        yield found
     finally:
         for handle in handles:
             handle.remove()

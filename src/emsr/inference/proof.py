@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from emsr.geometry import Triple, runs
@@ -84,7 +84,14 @@ def statement(plan: Plan, surveyed: Survey, found: Mapping[Triple, Json]) -> dic
         "counts": {"shards": len(found), "windows": len(plan.starts(1)) * len(plan.starts(2)) * plan.shape[0]},
         "devices": sorted({record["device"] for record in made}),
         "torch": sorted({record["torch"] for record in made}),
+        **_accelerators(made),
     }
+
+
+def _accelerators(made: Iterable[Json]) -> dict[str, list[str]]:
+    """What computed layers in PyTorch's place, as "deform by mmcv 2.2.0"; nothing where nothing did."""
+    named = {f"{layer} by {package}" for record in made for layer, package in record.get("accelerators", {}).items()}
+    return {"accelerators": sorted(named)} if named else {}
 
 
 def skipped(records: Records, found: Mapping[Triple, Json]) -> dict[str, Any] | None:

@@ -87,8 +87,9 @@ class Records:
             path.unlink()
             durable.sync_folder(path.parent)
 
-    def finish(self, index: Triple, sha256: str, made_by: Mapping[str, str]) -> None:
-        """After a shard's voxels are durable: its record; `made_by` says what else bits depend on (device, torch)."""
+    def finish(self, index: Triple, sha256: str, made_by: Mapping[str, Any]) -> None:
+        """After a shard's voxels are durable: its record; `made_by` says what else bits depend on (device, torch,
+        accelerators)."""
         durable.write_json(self.path(index), {**self._expected(index), "sha256": sha256, **made_by})
 
     def skip(self, index: Triple) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,8 +16,11 @@ TAPS = 9  # of a 3x3 kernel, row-major
 class DeformableConv(nn.Module):
     """A 3x3 convolution whose taps are displaced and weighted as a second tensor says; padding 1, stride 1.
 
-    ``groups`` groups of consecutive input channels share their displacements.
+    ``groups`` groups of consecutive input channels share their displacements. ``accelerator``
+    (``layers.accelerators``) takes the place of sampling and convolution, then in float32.
     """
+
+    accelerator: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] | None = None
 
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
@@ -37,6 +42,9 @@ class DeformableConv(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             raw = F.conv2d(guide.float(), self.offsets.weight.float(), self.offsets.bias, padding=1)
             offsets, mask = raw.split([self.groups * TAPS * 2, self.groups * TAPS], 1)
+            if self.accelerator:
+                weights = self.weight.float(), self.bias.float()
+                return self.accelerator(x.float(), offsets, torch.sigmoid(mask), *weights).to(x.dtype)
             samples = sample_taps(x.float(), offsets, torch.sigmoid(mask))
         batch, width, y, x_size = x.shape
         columns = samples.reshape(batch, width * TAPS, y, x_size)

@@ -44,21 +44,12 @@ class SpyNet(nn.Module):
         Sides are brought to the next multiples of 2 to the number of levels less one.
         """
         with torch.autocast(image.device.type, enabled=False):
-            image, coarse = image.float(), 2 ** (len(self.levels) - 1)
-            size = (-(-image.shape[-2] // coarse) * coarse, -(-image.shape[-1] // coarse) * coarse)
-            if size != tuple(image.shape[-2:]):
-                image = F.interpolate(image, size, mode="bilinear", align_corners=False)
-            return tuple(self._normalised(image))
+            return tuple(self._normalised(fitted(image.float(), 2 ** (len(self.levels) - 1))))
 
     def between(self, moved: Sequence[Tensor], fixed: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """``forward`` from the pyramids of two images of ``size`` (y, x)."""
         with torch.autocast(moved[0].device.type, enabled=False):
-            flow, (y, x) = self._refined(moved, fixed)[-1], size
-            height, width = flow.shape[-2:]
-            if (height, width) == (y, x):
-                return flow
-            flow = F.interpolate(flow, (y, x), mode="bilinear", align_corners=False)
-            return flow * flow.new_tensor([x / width, y / height]).view(1, 2, 1, 1)
+            return of_size(self._refined(moved, fixed)[-1], size)
 
     def coarse_to_fine(self, moved: Tensor, fixed: Tensor, levels: int | None = None) -> list[Tensor]:
         """The flow after each of the coarsest ``levels`` levels (all by default), each in pixels of its own grid.
@@ -79,7 +70,7 @@ class SpyNet(nn.Module):
         images = [(image - self.mean) / self.std]
         for _ in range(len(self.levels) - 1):
             images.append(F.avg_pool2d(images[-1], 2))
-        return images[::-1] if self.mean.shape[1] == 3 else [_standardised(image) for image in images[::-1]]
+        return images[::-1] if self.mean.shape[1] == 3 else [standardised(image) for image in images[::-1]]
 
 
 def _convolutions(ends: tuple[int, ...], kernel: int) -> nn.Sequential:
@@ -89,10 +80,27 @@ def _convolutions(ends: tuple[int, ...], kernel: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _standardised(image: Tensor) -> Tensor:
+def standardised(image: Tensor) -> Tensor:
     """(batch, channels, y, x) with zero mean and unit variance over y and x; a constant image becomes zero."""
     centred = image - image.mean((-2, -1), keepdim=True)
     return centred * torch.rsqrt(centred.square().mean((-2, -1), keepdim=True) + 1e-4)
+
+
+def fitted(image: Tensor, multiple: int) -> Tensor:
+    """``image`` (batch, channels, y, x), its sides brought to the next multiples, bilinear."""
+    size = (-(-image.shape[-2] // multiple) * multiple, -(-image.shape[-1] // multiple) * multiple)
+    if size == tuple(image.shape[-2:]):
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False)
+
+
+def of_size(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """``flow`` (batch, 2, ...), channels (dx, dy), on a grid of ``size`` (y, x) and in its pixels."""
+    (height, width), (y, x) = flow.shape[-2:], size
+    if (height, width) == (y, x):
+        return flow
+    flow = F.interpolate(flow, size, mode="bilinear", align_corners=False)
+    return flow * flow.new_tensor([x / width, y / height]).view(1, 2, 1, 1)
 
 
 def _doubled(flow: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from emsr import plugins
 from emsr.layers.alignment import LEVELS, Alignment
 from emsr.layers.attention import SectionAttention
 from emsr.layers.blocks import conv, leaky, resize, trunk
+from emsr.layers.correlation_flow import CorrelationFlow
 from emsr.layers.flow import SpyNet
 from emsr.layers.prior import PriorFusion, Pyramid
 from emsr.models import indexer, vqgan
@@ -23,8 +25,19 @@ SCALES = (4, 8, 16)
 NEEDS = {"flow": (), "codebook": (), "indexer": ("codebook",), "fusion": ("flow", "codebook", "indexer")}
 # of hr, lr, perceptual and spynet what each stage reads; a stage that is not named reads all
 READS = {"flow": ("lr", "spynet"), "codebook": ("hr",), "indexer": ("hr", "lr"), "fusion": ("hr", "lr", "perceptual")}
-STAGE_OPTIONS = {  # what names of options that an earlier stage depends on begin with; others leave its weights alone
-    "flow": ("flow_levels", "flow_widths", "flow_kernel", "flow_channels", "flow_scale"),
+ACCELERATED = {"flow": ("correlation",), "fusion": ("deform", "correlation")}  # layers that accelerators may compute
+# what names of options that an earlier stage depends on begin with ("=" ends a name); others leave its weights alone
+STAGE_OPTIONS = {
+    "flow": (
+        "flow=",
+        "flow_levels",
+        "flow_widths",
+        "flow_kernel",
+        "flow_channels",
+        "flow_scale",
+        "flow_maps",
+        "flow_radius",
+    ),
     "codebook": (
         "latent",
         "channels",
@@ -38,6 +51,7 @@ STAGE_OPTIONS = {  # what names of options that an earlier stage depends on begi
     ),
     "indexer": ("latent", "channels", "entries", "norm", "tail_", "attention", "codebook_", "indexer_"),
 }
+FLOWS = ("spynet", "correlation")
 State = tuple[Tensor, ...]
 __all__ = ["NEEDS", "PRESETS", "RECIPES", "SCALES", "Gpemsr", "Options", "build", "network", "stages"]
 
@@ -75,7 +89,11 @@ class Options:
     flow_levels: int
     flow_widths: tuple[int, ...]
     flow_kernel: int
-    flow_channels: int  # 3 for published weights, 1 otherwise
+    flow_channels: int  # of spynet: 3 for published weights, 1 otherwise
+    # cards that were written without them mean these
+    flow: str = "spynet"  # or "correlation"
+    flow_maps: int = 16  # of correlation: width of the features at every level
+    flow_radius: int = 4  # of correlation: the largest displacement that a level corrects, in its pixels
 
 
 PRESETS = {
@@ -106,6 +124,7 @@ PRESETS = {
         flow_widths=(32, 64, 32, 16),
         flow_kernel=7,
         flow_channels=3,
+        flow_maps=32,
     ),
     "small": Options(
         latent_stride=16,
@@ -151,9 +170,14 @@ def network(stage: str, scale: int, sections: int, options: Options) -> nn.Modul
     raise ValueError(f"stage {stage!r} is unknown: use one of {', '.join(NEEDS)}")
 
 
-def flow_network(options: Options) -> SpyNet:
-    """The flow network that the options describe."""
-    return SpyNet(options.flow_levels, options.flow_widths, options.flow_kernel, options.flow_channels)
+def flow_network(options: Options) -> SpyNet | CorrelationFlow:
+    """The flow network that the options describe; ValueError for one that is unknown."""
+    if options.flow not in FLOWS:
+        raise ValueError(plugins.unknown("option flow", options.flow, FLOWS))
+    levels, widths, kernel = options.flow_levels, options.flow_widths, options.flow_kernel
+    if options.flow == "spynet":
+        return SpyNet(levels, widths, kernel, options.flow_channels)
+    return CorrelationFlow(levels, options.flow_maps, options.flow_radius, widths, kernel, options.flow_scale)
 
 
 def build(scale: int, sections: int, options: Options) -> Gpemsr:
@@ -178,6 +202,7 @@ class Gpemsr(nn.Module):
         "look": ("reference.look",),
         "prior fusion": ("prior",),
         "pyramid": ("pyramid",),
+        "flow features": ("flow.features",),
         "flow": ("flow",),
         "alignment": ("alignment",),
         "attention": ("attention",),
@@ -248,7 +273,7 @@ class Gpemsr(nn.Module):
     def section(self, lr: Tensor, references: References | None = None) -> State:
         """What depends on one section (batch, 1, y, x) alone (spec C.1-C.5).
 
-        Itself, its feature pyramid of LEVELS sizes, and what each level of flow sees of it.
+        Itself, its feature pyramid of LEVELS sizes, and what each level of flow sees of it (an image, or features).
         """
         if lr.shape[-2] % self.multiple or lr.shape[-1] % self.multiple:
             size = f"{lr.shape[-2]} x {lr.shape[-1]}"

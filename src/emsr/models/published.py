@@ -215,6 +215,10 @@ def vgg_state(path: Path, layer: VggLayer, normalise: bool) -> dict[str, Tensor]
 
 def spynet_state(path: Path, options: gpemsr.Options) -> dict[str, Tensor]:
     """The state of the flow network of ``options`` from a published SpyNet file (or a stage 3 checkpoint)."""
+    if options.flow != "spynet":
+        raise ValueError(
+            f"option flow is {options.flow}, which has no use for weights of SpyNet: leave spynet out, or the option"
+        )
     network = gpemsr.flow_network(options).state_dict()
     given = {name.removeprefix("align_module.spynet."): tensor.float() for name, tensor in read(path).items()}
     taken = {re.sub(r"^basic_module\.(\d+)\.basic_module\.", r"levels.\1.", name): t for name, t in given.items()}

@@ -119,9 +119,9 @@ def _made_of(sr: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _made_by(sr: Mapping[str, Any]) -> str:
-    """What voxels depend on besides settings: precision, kind of device, torch."""
+    """What voxels depend on besides settings: precision, kind of device, torch, accelerators."""
     words = [str(sr[key]) for key in ("precision",) if sr.get(key)] + list(sr.get("devices") or ())
-    words += [f"torch {version}" for version in sr.get("torch") or ()]
+    words += [f"torch {version}" for version in sr.get("torch") or ()] + list(sr.get("accelerators") or ())
     windows = [f"{key} {sr[key]}" for key in ("window", "overlap") if sr.get(key) is not None]
     return ", ".join(words + windows) or "–"
 

@@ -156,18 +156,19 @@ def _compute(
     todo = [index for index in mine if index not in records.skipped and records.holding(index) is None]
     windows, voxels, meter = count_windows(made, todo, workers), 0, Meter()
     with claimed(device) as where, _progress(allocated, windows) as shown:
-        network = _network(card, where, allocated)
+        network, accelerators = _network(card, where, allocated)
+        made_by = {"device": device, "torch": torch.__version__, **accelerators}
         for index, shard in run(network, made, todo, lambda box: read_box(source, box), workers, shown, meter):
             with meter.counting("write"):
                 records.begin(index)
                 write_box(target, made.grid.box(index).start, shard)
                 sha256 = hashlib.sha256(shard.data).hexdigest()
-                records.finish(index, sha256, {"device": device, "torch": torch.__version__})
+                records.finish(index, sha256, made_by)
             voxels += made.grid.box(index).size
     meter.add("network", network.seconds)
     if 0 < meter.in_flight < workers:
         log.warning("memory ran out: %d of %d windows were in flight at the end", meter.in_flight, workers)
-    return {"voxels": voxels, "windows": windows, "device": device, **_spent(meter, voxels, workers)}
+    return {"voxels": voxels, "windows": windows, "device": device, **_spent(meter, voxels, workers), **accelerators}
 
 
 def _spent(meter: Meter, voxels: int, workers: int) -> dict[str, Any]:
@@ -194,14 +195,19 @@ def _progress(allocated: Mapping[str, Any], windows: int) -> Any:
     return progress(windows, "predicting affinities" if allocated.get("channels") else "super-resolving", "windows")
 
 
-def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> Network | VolumeNetwork:
-    """The network as inference calls it: by section, or by volume where it gives several channels."""
+def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Network | VolumeNetwork, dict[str, Any]]:
+    """The network as inference calls it, by section, or by volume where it gives several channels; and, where
+    accelerators compute layers of it, "accelerators": which.
+    """
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
+    from emsr.layers.accelerators import accelerate
     from emsr.models import checkpoint
 
     kind = VolumeNetwork if allocated.get("channels") else Network
-    return kind(checkpoint.load(card, device), device, allocated["precision"])
+    module = checkpoint.load(card, device)
+    used = accelerate(module, allocated["settings"].get("accelerators") or {})
+    return kind(module, device, allocated["precision"]), {"accelerators": used} if used else {}
 
 
 def peak_rss_mb() -> float:

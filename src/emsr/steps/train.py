@@ -30,7 +30,8 @@ def train(settings: dict[str, Any], out: Path) -> None:
     (lr pixels), seed, threads, device ("auto", "cpu", "cuda"), data (list of volume, hr and lr (image cards; null where
     the stage reads none; for affinities image and labels), train and validation (ranges of sections)), cards (stage ->
     card of its weights), init_from,
-    perceptual and spynet (each null, or path and sha256 of weights). A training that was killed continues bit for bit
+    perceptual and spynet (each null, or path and sha256 of weights), and accelerators (layer -> package) where they are
+    asked for. A training that was killed continues bit for bit
     on a CPU, if nothing that it depends on has changed. The card is written last.
     """
     from emsr.steps import networks
@@ -177,6 +178,7 @@ class Job:
     def context(self) -> Context:
         """Everything that the objective is made from."""
         from emsr.degradation import upsample
+        from emsr.layers.accelerators import accelerate
         from emsr.metrics.image import psnr, ssim
         from emsr.steps import networks
         from emsr.training.objectives.context import Context, channels_last
@@ -184,10 +186,12 @@ class Job:
         device = self.device()
         compares = self.stage.contextual_weight > 0 and self.options.reference
         found = networks.beside(self.settings, self.options, self.stage)
+        network = self.network()
+        accelerate(network, self.settings.get("accelerators") or {})
         parts = {name: channels_last(part, device) for name, part in found.items()}
         return Context(
             stage=self.stage,
-            network=channels_last(self.network(), device),
+            network=channels_last(network, device),
             scale=self.settings["scale"],
             training=self.series("train"),
             validation=self.series("validation"),
@@ -234,6 +238,8 @@ class Job:
             "settings_sha256": settings_sha256(self.settings),
             "recipe": asdict(self.stage),
         }
+        if chosen := self.settings.get("accelerators"):
+            training["accelerators"] = chosen
         made = None if self.labelled else series.degradation(self.settings)
         if self.labelled and (flat := labelled.single_sections(self.settings)):
             training["single_sections"] = flat
