@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +109,31 @@ def test_two_processes_give_the_losses_of_one(alone: Path, volume: dict[str, str
     train(whole, ended)
     assert json.loads(ended.with_suffix(".stats.json").read_text())["attempts"] == 2
     assert_same_losses(alone, ended.parent, "fusion")
+
+
+def test_the_command_stops_on_sigterm_and_torchrun_goes_on(volume: dict[str, str], tmp_path: Path) -> None:
+    """Both as a user calls them, two processes each; the first passes the signal on to its own."""
+    steps = {"steps": 40, "validate_every": 40}
+    chosen, out = asked("flow", volume, tmp_path, checkpoint_every=1, **steps), tmp_path / "cut" / "flow.json"
+    verb = ["-m", "emsr.cli", "train", json.dumps(chosen), str(out)]
+    command = [sys.executable, *verb, "--processes", "2", "--log", str(tmp_path / "log")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as started:
+        while started.poll() is None and not (out.parent / "flow.checkpoint" / "latest.json").exists():
+            time.sleep(0.02)
+        started.send_signal(signal.SIGTERM)
+        said = [line for line in started.communicate()[1].splitlines() if line.startswith("emsr:")]
+    assert started.returncode == 75, said
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"emsr: warning: cut flow stopped at step \d+ of 40, because .*: start it again to go on", said[0]
+    )
+    assert not out.exists()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *verb]
+    subprocess.run(torchrun, check=True, capture_output=True)
+    assert json.loads(out.with_suffix(".stats.json").read_text())["attempts"] == 2
+    train(asked("flow", volume, tmp_path, **steps), tmp_path / "flow.json")
+    one, two = ([row["loss"] for row in curve(folder, "flow")] for folder in (tmp_path, out.parent))
+    np.testing.assert_allclose(one, two, rtol=1e-2)
 
 
 def fails(group: Group, message: str) -> None:

@@ -21,7 +21,7 @@ class Descent:
 
     def __init__(self, turn: Turn, stage: Stage, device: str, group: Group, count: int) -> None:
         self.turn, self.stage, self.device, self.group, self.count = turn, stage, device, group, count
-        _check(turn.network, stage, group, count)
+        check(turn.network, stage, group.size, count)
         self.optimiser = torch.optim.Adam(trained(turn.network), lr=stage.learning_rate, betas=stage.betas)
         self.scaler = scaler(stage.precision, device)
 
@@ -58,10 +58,11 @@ class Descent:
         return dict(zip(found[0], (sums / self.count).tolist(), strict=True))
 
 
-def _check(network: nn.Module, stage: Stage, group: Group, count: int) -> None:
-    """Raise ValueError for a network that sees a batch in parts otherwise than as a whole."""
+def check(network: nn.Module, stage: Stage, size: int, count: int) -> None:
+    """Raise ValueError for a network that sees a batch in ``count`` parts, by ``size`` processes, otherwise than as a
+    whole."""
     alone = [type(part).__name__ for part in network.modules() if isinstance(part, _BatchNorm)]
-    together = count == group.size and all(name == "SyncBatchNorm" for name in alone)
+    together = count == size and all(name == "SyncBatchNorm" for name in alone)
     if alone and count > 1 and not together:
         raise ValueError(
             f"the network of stage {stage.name} normalises over its batch ({alone[0]}), which {count} parts would "
