@@ -1,26 +1,24 @@
 """Steps a second of each stage of training, and whether patches keep up, measured on made-up voxels.
 
-python benchmarks/train.py [--preset small] [--scale 8] [--batch 2] [--rounds 5] [--steps 2] [--device cpu]
-    [--precision float32] [--stages indexer fusion] [--json FILE]
+python benchmarks/train.py [--preset small] [--scale 8] [--batch 1] [--rounds 5] [--steps 1] [--device cpu]
+    [--precision float32] [--stages indexer fusion] [--reading 128 512] [--cache-mb 32] [--batches 60] [--json]
 
 emsr against the straightforward recipe, which computes everything anew in every step: the indexer's targets by the
 frozen encoder; for fusion the references of every section, the flow of every pair twice from images, features of one
 copy of sr for each section, and VGG19 to its end wherever it is looked into. Between the two: emsr without what it
 keeps of patches that recur. What is kept is filled before the clock starts, as it is for most of a training. All sides
-take their steps in turn; the median of their times and its quartiles are told. Losses of one batch are compared first.
-Flow and codebook, here without its discriminator, have nothing frozen to save, so they have one side.
+take their steps in turn, round by round; told are medians of rounds and extremes. Losses of one batch are compared
+first. Flow and codebook, here without its discriminator, have nothing frozen to save, so they have one side.
 
-python benchmarks/train.py --reading 128 512 [--cache-mb 64] [--batches 100] [--json FILE]
-
-Batches of every stage from sharded OME-Zarr of so many MiB of hr, each size in a process of its own: seconds for a
-batch, peak memory of the process, and the share of a training of stage codebook in which it waited for patches.
+Then batches of every stage from sharded OME-Zarr of so many MiB of hr (`--reading`), each size in a process of its own:
+seconds for a batch, peak memory of the process, and the share of a training of stage codebook in which it waited for
+patches. `--stages` and `--reading` without values leave their part out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -186,12 +184,11 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         seconds: Seconds = {side: [] for side in found}
         for turn in range(options.rounds + 1):
             for side in list(found)[turn % len(found) :] + list(found)[: turn % len(found)]:
-                for step in range(options.steps):
-                    seconds[side].append(timed(trainers[side], turn * options.steps + step, options.device))
-    return {
-        "difference_of_losses": gap,
-        "sides": {side: figures(each[options.steps :]) for side, each in seconds.items()},
-    }
+                steps = range(turn * options.steps, (turn + 1) * options.steps)
+                seconds[side].append(statistics.fmean(timed(trainers[side], step, options.device) for step in steps))
+    rounds = {side: each[1:] for side, each in seconds.items()}  # the first makes caches and buffers
+    first = next(iter(rounds.values()))
+    return {"difference_of_losses": gap, "sides": {side: figures(first, each) for side, each in rounds.items()}}
 
 
 def timed(trainer: Trainer, step: int, device: str) -> float:
@@ -205,10 +202,11 @@ def timed(trainer: Trainer, step: int, device: str) -> float:
     return time.perf_counter() - began
 
 
-def figures(seconds: list[float]) -> dict[str, float]:
-    """Median and quartiles of steps a second."""
-    low, middle, high = statistics.quantiles([1 / each for each in seconds], n=4)
-    return {"steps_per_second": middle, "quartile_low": low, "quartile_high": high, "steps": len(seconds)}
+def figures(first: list[float], seconds: list[float]) -> dict[str, Any]:
+    """Steps a second in each round, and how many times those of the first side, with their medians."""
+    rates, ratios = [1 / each for each in seconds], [slow / fast for slow, fast in zip(first, seconds, strict=True)]
+    medians = {"steps_per_second": statistics.median(rates), "ratio": statistics.median(ratios)}
+    return {**medians, "rates": rates, "ratios": ratios}
 
 
 def sharded(folder: Path, shape: tuple[int, int, int], cache: int) -> Any:
@@ -222,6 +220,12 @@ def sharded(folder: Path, shape: tuple[int, int, int], cache: int) -> Any:
     return open_array(folder, cache_bytes=cache)
 
 
+def peak_memory() -> float:
+    """MiB that this process held at most; unlike getrusage's, without those of the process that started it."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 def read(options: argparse.Namespace, size: int) -> dict[str, Any]:
     """Figures of reading from volumes of ``size`` MiB of hr."""
     depth, cache = size, options.cache_mb * 2**20  # sections of 1024 x 1024
@@ -231,7 +235,7 @@ def read(options: argparse.Namespace, size: int) -> dict[str, Any]:
         lr = sharded(Path(folder) / "lr.zarr", (depth, side, side), cache)
         table = tuple(tuple(min(max(z + k, 0), depth - 1) for k in range(-2, 3)) for z in range(depth))
         series, found = Series("noise", lr, hr, table), {}
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        before = peak_memory()
         for stage in gpemsr.stages(options.preset, options.scale):
             alone = stage.name == "codebook"
             request = Request(stage.patch, 1 if alone else options.scale, stage.batch, lr=not alone)
@@ -243,7 +247,7 @@ def read(options: argparse.Namespace, size: int) -> dict[str, Any]:
                 times.append(time.perf_counter() - began)
             found[stage.name] = {"seconds_per_batch": statistics.median(times), "batch": stage.batch}
         waited = waiting(options, series)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_memory()
     sizes = {"hr_mib": size, "cache_mib": options.cache_mb, "peak_mib": peak, "before_mib": before}
     return {**sizes, **waited, "read": found}
 
@@ -265,22 +269,44 @@ def waiting(options: argparse.Namespace, series: Series) -> dict[str, float]:
     return {"waiting_share": waited / (time.perf_counter() - began)}
 
 
-def show_stage(name: str, found: dict[str, Any]) -> None:
-    """A stage's figures as lines."""
-    print(f"{name} (losses differ by {found['difference_of_losses']:.1e} at most)")
-    first = next(iter(found["sides"].values()))["steps_per_second"]
-    for side, row in found["sides"].items():
-        spread = f"{row['quartile_low']:.3g} to {row['quartile_high']:.3g}"
-        times = row["steps_per_second"] / first
-        print(f"  {side:20} {row['steps_per_second']:8.3g} steps/s ({spread}), {times:.2f} times", flush=True)
+def spread(values: list[float]) -> str:
+    """The extremes."""
+    return f"[{min(values):.2f}-{max(values):.2f}]"
 
 
-def show_reading(row: dict[str, Any]) -> None:
-    """Figures of reading as lines."""
-    print(f"{row['hr_mib']} MiB of hr, caches of {row['cache_mib']} MiB: peak {row['peak_mib']:.0f} MiB ", end="")
-    print(f"({row['before_mib']:.0f} before), waiting {100 * row['waiting_share']:.2f} % of codebook's time")
-    for name, each in row["read"].items():
-        print(f"  {name:10} {1000 * each['seconds_per_batch']:8.1f} ms for a batch of {each['batch']}", flush=True)
+def page(options: argparse.Namespace, found: dict[str, Any]) -> list[str]:
+    """The figures as lines of a page."""
+    lines = [
+        f"gpemsr `{options.preset}` at x{options.scale}, batches of {options.batch}, {options.precision}. The "
+        "straightforward recipe computes everything anew in every step, as the published code does: targets, "
+        "references, flow twice from images, features of a copy of sr for each section. Kept: what frozen stages "
+        "say of patches that recur, as with `cache: true`. Flow and codebook have nothing frozen.",
+        "",
+        "| stage | side | steps/s | times the straightforward recipe | rounds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, each in found["stages"].items():
+        for side, row in each["sides"].items():
+            first = side == next(iter(each["sides"]))
+            times = ("–", "–") if first else (f"**{row['ratio']:.2f}**", spread(row["ratios"]))
+            lines.append(f"| {name} | {side} | {row['steps_per_second']:.3g} | {times[0]} | {times[1]} |")
+    gaps = [each["difference_of_losses"] for each in found["stages"].values()]
+    lines += ["", f"The losses of one batch differ by {max(gaps, default=0):.0e} between the sides, relative."]
+    if found["reading"]:
+        lines += [
+            "",
+            f"Batches from sharded OME-Zarr, noise, with caches of {options.cache_mb} MiB for lr and for hr:",
+            "",
+            "| hr, MiB | peak memory, MiB (before) | codebook waits | "
+            + " | ".join(found["reading"][0]["read"])
+            + " |",
+            "|---" * (3 + len(found["reading"][0]["read"])) + "|",
+        ]
+    for row in found["reading"]:
+        waits, times = f"{100 * row['waiting_share']:.2f} %", row["read"].values()
+        batches = " | ".join(f"{1000 * each['seconds_per_batch']:.1f} ms for {each['batch']}" for each in times)
+        lines.append(f"| {row['hr_mib']} | {row['peak_mib']:.0f} ({row['before_mib']:.0f}) | {waits} | {batches} |")
+    return lines
 
 
 def main() -> None:
@@ -288,33 +314,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="small", choices=list(gpemsr.PRESETS))
     parser.add_argument("--scale", type=int, default=8, choices=gpemsr.SCALES)
-    parser.add_argument("--stages", nargs="+", default=list(MODULES), choices=list(MODULES))
+    parser.add_argument("--stages", nargs="*", default=list(MODULES), metavar="STAGE")
+    parser.add_argument("--reading", type=int, nargs="*", default=[128, 512], metavar="MIB")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
-    for name, value in {"batch": 2, "rounds": 5, "steps": 2, "threads": 1, "cache-mb": 64, "batches": 100}.items():
+    for name, value in {"batch": 1, "rounds": 5, "steps": 1, "threads": 1, "cache-mb": 32, "batches": 60}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--reading", type=int, nargs="+", metavar="MIB")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found: dict[str, Any] = {"arguments": {name: str(value) for name, value in vars(options).items()}}
     if options.one:
         print(json.dumps(read(options, options.reading[0])))
         return
-    if options.reading:
-        words = [sys.executable, __file__, "--one", *(f"--preset={options.preset}", f"--scale={options.scale}")]
-        words += [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in ("cache-mb", "batches", "device")]
-        words += [f"--{name}={getattr(options, name)}" for name in ("batch", "rounds", "steps", "threads")]
-        for size in options.reading:
-            run = subprocess.run([*words, "--reading", str(size)], stdout=subprocess.PIPE, check=True)
-            found.setdefault("reading", []).append(json.loads(run.stdout))
-            show_reading(found["reading"][-1])
-    else:
-        for name in options.stages:
-            found.setdefault("stages", {})[name] = measure(name, options)
-            show_stage(name, found["stages"][name])
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    words = [sys.executable, __file__, "--one", f"--preset={options.preset}", f"--precision={options.precision}"]
+    words += [
+        f"--{name}={getattr(options, name)}" for name in ("scale", "batch", "rounds", "steps", "threads", "device")
+    ]
+    words += [f"--cache-mb={options.cache_mb}", f"--batches={options.batches}", "--reading"]
+    found: dict[str, Any] = {"stages": {name: measure(name, options) for name in options.stages}, "reading": []}
+    for size in options.reading:
+        run = subprocess.run([*words, str(size)], stdout=subprocess.PIPE, check=True)
+        found["reading"].append(json.loads(run.stdout))
+    found["page"] = page(options, found)
+    print(json.dumps(found, indent=1) if options.json else "\n".join(found["page"]))
 
 
 if __name__ == "__main__":
