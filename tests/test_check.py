@@ -222,6 +222,8 @@ MISTAKES = [
      "patch 30 is not a multiple of 4"),
     ("unknown flow network", stage("flow", {}, flow="spinet"), "option flow 'spinet' is unknown; did you mean"),
     ("nothing to learn for flow", stage("flow", {"displacement": 0}), "stage flow: displacement 0 gives"),
+    ("a batch that cannot be cut", stage("fusion", {"batch": 4, "accumulate": 3}),
+     "batch 4 of stage fusion is no multiple of 3 (accumulate 3)"),
     ("restarts without periods", stage("fusion", {"schedule": "restarts", "restarts": [5]}),
      "0 periods for 1 restarts"),
     ("few vectors", stage("codebook", {"kmeans_vectors": 20}), "kmeans_vectors 20 cannot initialise 512 entries"),

@@ -40,6 +40,39 @@ def test_contextual_loss_equals_loops() -> None:
     assert value.item() == pytest.approx(naive_contextual(x, y, 0.5), rel=1e-9)
 
 
+def naive_features(image: torch.Tensor, weights: list[torch.Tensor]) -> np.ndarray:
+    """relu3_4 on the way of grey images through all 16 convolutions of VGG19, as torchvision lays it out."""
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    x, kept = (image.repeat(1, 3, 1, 1) - mean) / std, image
+    for number, (weight, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
+        x = torch.relu(torch.nn.functional.conv2d(x, weight, bias, padding=1))
+        kept = x if number == 7 else kept
+        x = torch.nn.functional.max_pool2d(x, 2) if number in (1, 3, 7, 11, 15) else x
+    return kept.numpy()
+
+
+def test_one_look_at_sr_cut_at_the_layer_gives_the_loss_of_many() -> None:
+    """Against the published way: a copy of sr for each reference, each through the whole of VGG19."""
+    from types import SimpleNamespace
+
+    from emsr.layers.features import Vgg19
+    from emsr.training.objectives.fusion import Fusion
+
+    torch.manual_seed(0)
+    look, sr, references = Vgg19("relu3_4", normalise=True), torch.rand(2, 1, 32, 32), torch.rand(6, 1, 32, 32)
+    late = [(512, 256)] + 7 * [(512, 512)]
+    rest = [each for shape in late for each in (torch.randn(*shape, 3, 3) / 48, torch.zeros(shape[0]))]
+    weights = [*(parameter.detach() for parameter in look.parameters()), *rest]
+    copies = sr.repeat_interleave(3, dim=0)
+    naive = naive_contextual(naive_features(copies, weights), naive_features(references, weights), 0.5)
+    passed: list[int] = []
+    objective = Fusion.__new__(Fusion)
+    objective.context = SimpleNamespace(perceptual=lambda image: passed.append(len(image)) or look(image))  # type: ignore
+    wanted = objective.wanted(SimpleNamespace(image=references))  # type: ignore[arg-type]
+    assert objective.contextual(sr, wanted, None).item() == pytest.approx(naive, abs=1e-5)
+    assert passed == [6, 2], "sr goes through once"
+
+
 def test_adversarial_losses_and_penalty_of_a_linear_critic() -> None:
     real, weight = torch.rand(4, 1, 3, 3, requires_grad=True), torch.randn(1, 1, 3, 3)
     logits = (real * weight).flatten(1).sum(1)

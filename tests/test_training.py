@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from emsr.layers.flow import warp
 from emsr.models.stage import Stage
 from emsr.training import schedule, state, warps
-from emsr.training.data import Batch, Patches, Place, Request, Series, mirrored, orient, read_ahead
-from emsr.training.loop import Losses, Result, Run, Turn, train
+from emsr.training.data import Batch, Patches, Place, Request, Series, cut, mirrored, orient, read_ahead
+from emsr.training.loop import Result, Run, train
+from emsr.training.objective import Losses, Turn
 
 SCALE = 4
 
@@ -187,6 +188,9 @@ class Tiny:
     def batch(self, step: int) -> Batch:
         return self.patches.batch(step)
 
+    def parts(self, batch: Batch, step: int, count: int) -> Sequence[Batch]:
+        return cut(batch, count)
+
     def losses(self, batch: Batch, step: int) -> Losses:
         if step == self.stop_at:
             raise KeyboardInterrupt
@@ -224,6 +228,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
         ({}, "plain weights"),
         ({"weight_ema": 0.9}, "averaged weights are state too"),
         ({"weight_ema": 0.9, "precision": "bfloat16", "clip": 0.1}, "mixed precision"),
+        ({"precision": "float16"}, "the scale of the loss is state too"),
     ],
 )
 def test_an_interrupted_training_ends_with_the_same_bits(

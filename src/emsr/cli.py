@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import sys
 import types
 import typing
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr import plugins
+from emsr.progress import UnfinishedError
 
 VERBS = {
     "grow": "emsr.steps.data",
@@ -47,6 +49,7 @@ VERBS = {
     "plan": "emsr.commands.plan",
 }
 USER_MISTAKES = (ValueError, OSError)
+UNFINISHED = os.EX_TEMPFAIL  # 75: start it again
 
 
 def _function(verb: str) -> tuple[str, str]:
@@ -143,7 +146,7 @@ def _log_to(file: Path | None) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one verb; returns 0, 1 after a mistake in the input, 2 after a mistake on the command line."""
+    """Run one verb; returns 0, 1 after a mistake in the input, 2 after one on the command line, 75 to go on later."""
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(_overview() + "\n")
@@ -170,6 +173,9 @@ def _run(arguments: dict[str, Any]) -> int:
         logging.getLogger("emsr").info("where it was noticed", exc_info=True)
         logging.getLogger("emsr").error(" ".join(str(error).split()))
         return 1
+    except UnfinishedError as stopped:
+        logging.getLogger("emsr").warning(str(stopped))
+        return UNFINISHED
     return 0
 
 

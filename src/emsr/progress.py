@@ -13,6 +13,10 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 10.0
 
 
+class UnfinishedError(Exception):
+    """Work that stopped cleanly before its end and goes on from there when it is started again."""
+
+
 class Progress(Protocol):
     """What a unit of work reports to: ``update(n)`` more units are done, ``note`` is a short state such as a loss."""
 
@@ -67,12 +71,26 @@ class _Lines:
         self._stream.flush()
 
 
+class _Silence:
+    """Nothing, for one of several processes that do the same work."""
+
+    def update(self, n: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 @contextmanager
-def progress(total: int, label: str, unit: str, stream: TextIO | None = None) -> Iterator[Progress]:
-    """Report ``total`` units of work called ``label`` on ``stream`` (standard error by default)."""
+def progress(total: int, label: str, unit: str, stream: TextIO | None = None, shown: bool = True) -> Iterator[Progress]:
+    """Report ``total`` units of work called ``label`` on ``stream`` (standard error by default), if it is ``shown``."""
     out = stream or sys.stderr
-    shown = _Bar(total, label, unit, out) if out.isatty() else _Lines(total, label, unit, out)
+    kind = (_Bar if out.isatty() else _Lines) if shown else None
+    reported = kind(total, label, unit, out) if kind else _Silence()
     try:
-        yield shown
+        yield reported
     finally:
-        shown.close()
+        reported.close()

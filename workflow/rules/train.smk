@@ -17,7 +17,9 @@ rule train:
     resources:
         mem_mb=8000,
         runtime=1440,
+        gpu=0,  # several share each batch; losses differ by the rounding of floats alone
     params:
         settings=lambda wildcards: settings.train(wildcards.training, wildcards.stage),
     shell:
-        "emsr train {params.settings:q} {output:q} --log {log:q}"
+        "emsr train {params.settings:q} {output:q} --processes {resources.gpu}"
+        " --runtime {resources.runtime} --log {log:q}"

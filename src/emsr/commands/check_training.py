@@ -66,6 +66,7 @@ def _check_geometry(training: Training, network: Any, recipe: Mapping[str, Stage
         if "use" not in overrides:
             what = overridden(recipe[stage], overrides)
             sides = {"patch": what.patch} if what.objective != "none" else {}
+            _check_parts(network, what)
             for name, side in {**sides, "window": training.window}.items():
                 with said_of(f"stage {stage}: depth {what.depth} and {name} {side}"):
                     network.geometry.output((what.depth, side, side))
@@ -141,6 +142,7 @@ def _check_stage(training: Training, options: Any, stage: Stage, multiple: int) 
     if stage.objective == "none":
         return
     network = untrained(_card(training, options, stage.name))
+    _check_parts(network, stage)
     _check_recipe(options, stage)
     step, least = patch_rule(options, stage, training.scale, multiple)
     if stage.patch % step or stage.patch < least:
@@ -153,6 +155,13 @@ def _check_stage(training: Training, options: Any, stage: Stage, multiple: int) 
     started = (training.init_from or {}).get(stage.name)
     if started:
         _check_start(Path(started), network, stage, training.scale)
+
+
+def _check_parts(network: nn.Module, stage: Stage) -> None:
+    """A batch can be cut into the parts that the recipe asks for."""
+    from emsr.training import descent, group
+
+    descent.check(network, stage, 1, group.parts(stage, 1))
 
 
 def _check_recipe(options: Any, stage: Stage) -> None:

@@ -33,7 +33,8 @@ class Stage:
     halvings: tuple[int, ...] = ()  # "halvings": steps from which on the rate is half of what it was
     minimum_rate: float = 1e-7  # where a cosine ends
     weight_ema: float = 0.0  # decay of the averaged weights that are validated and saved; 0 = the weights themselves
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # float16 scales the loss
+    accumulate: int = 1  # parts in which a batch goes through the network, to need less memory
     validate_every: int = 0  # steps; 0 = only at the end
     checkpoint_every: int = 0  # steps; 0 = never: a killed training begins anew
     augment: bool = True  # the eight orientations of a patch; affinity: of each, and upside down

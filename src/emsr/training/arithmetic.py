@@ -10,10 +10,16 @@ import torch
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
-    """Mixed precision of a recipe: "bfloat16" or nothing for "float32"."""
+    """Mixed precision of a recipe: "bfloat16", "float16", or nothing for "float32"."""
     if precision == "float32":
         return nullcontext()
-    return torch.autocast(device.split(":")[0], torch.bfloat16)
+    return torch.autocast(device.split(":")[0], {"bfloat16": torch.bfloat16, "float16": torch.float16}[precision])
+
+
+def scaler(precision: str, device: str) -> torch.amp.GradScaler:
+    """What keeps gradients of "float16" within its range: it scales the loss, and leaves out a step that overflowed.
+    Other precisions pass as they are."""
+    return torch.amp.GradScaler(device.split(":")[0], enabled=precision == "float16")
 
 
 @contextmanager

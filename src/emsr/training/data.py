@@ -5,16 +5,22 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 ORIENTATIONS = 8
 READ_AHEAD = 2
+WHOLE = slice(None)
 
 T = TypeVar("T")
+Patchwork = TypeVar("Patchwork", bound="DataclassInstance")
 Section = np.ndarray[Any, np.dtype[np.uint8]]
+Crop = Callable[[], Section]
 
 
 class Voxels(Protocol):
@@ -81,6 +87,14 @@ class Batch:
     hr: np.ndarray[Any, np.dtype[np.uint8]] | None
 
 
+def cut(batch: Patchwork, count: int) -> list[Patchwork]:
+    """``batch`` in ``count`` equal parts; each of its fields has one entry for each patch, or is None."""
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    size = len(next(value for value in values.values() if value is not None)) // count
+    cuts = (slice(i * size, (i + 1) * size) for i in range(count))
+    return [replace(batch, **{n: None if v is None else v[of] for n, v in values.items()}) for of in cuts]
+
+
 def generator(seed: int, stream: str, step: int) -> np.random.Generator:
     """Random numbers that depend on these three alone."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(stream.encode()), step])))
@@ -121,11 +135,11 @@ class Patches:
             names = ", ".join(one.name for one in self.series) or "no volume"
             raise ValueError(f"no undamaged section to draw patches for {stream} from in {names}: widen the ranges")
 
-    def batch(self, step: int) -> Batch:
-        """The patches of training step ``step``."""
+    def batch(self, step: int, share: slice = WHOLE) -> Batch:
+        """The patches of training step ``step``, or a share of them: all are drawn, and only these are read."""
         draw = generator(self.seed, self.stream, step)
         rows = draw.integers(len(self._rows), size=self.request.batch)
-        return self.read([self._place(draw, int(row)) for row in rows])
+        return self.read([self._place(draw, int(row)) for row in rows][share])
 
     def fixed(self, count: int) -> list[Batch]:
         """``count`` patches spread evenly over the sections, always the same; the last batch may be smaller."""
@@ -164,28 +178,38 @@ class Patches:
         return series.hr.shape[1] // self.request.scale, series.hr.shape[2] // self.request.scale
 
     def read(self, places: Sequence[Place]) -> Batch:
-        """The patches at ``places``."""
-        lr = np.stack([self._lr(place) for place in places]) if self.request.lr else None
-        hr = np.stack([self._hr(place) for place in places]) if self.request.hr else None
-        return Batch(tuple(places), lr, hr)
+        """The patches at ``places``; all of them are asked for before the first is waited for."""
+        lr = [self._lr(place) for place in places] if self.request.lr else []
+        hr = [self._hr(place) for place in places] if self.request.hr else []
+        sections = [np.stack([crop()[None] for crop in crops]) for crops in lr]
+        centres = [crop()[None] for crop in hr]
+        return Batch(tuple(places), np.stack(sections) if lr else None, np.stack(centres) if hr else None)
 
-    def _lr(self, place: Place) -> Section:
+    def _lr(self, place: Place) -> list[Crop]:
         series = self.series[place.series]
         assert series.lr is not None
-        return np.stack([self._crop(series.lr, z, place, 1)[None] for z in series.table[place.row]])
+        return [self._crop(series.lr, z, place, 1) for z in series.table[place.row]]
 
-    def _hr(self, place: Place) -> Section:
+    def _hr(self, place: Place) -> Crop:
         series = self.series[place.series]
         assert series.hr is not None
-        return self._crop(series.hr, series.centre(place.row), place, self.request.scale)[None]
+        return self._crop(series.hr, series.centre(place.row), place, self.request.scale)
 
-    def _crop(self, voxels: Voxels, z: int, place: Place, scale: int) -> Section:
+    def _crop(self, voxels: Voxels, z: int, place: Place, scale: int) -> Crop:
         height, width = self._plane(self.series[place.series])
         y = mirrored(place.y, self.request.patch, height, scale)
         x = mirrored(place.x, self.request.patch, width, scale)
         box = (slice(z, z + 1), slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1))
-        block = np.asarray(voxels[box])[0]
-        return np.ascontiguousarray(orient(block[np.ix_(y - y.min(), x - x.min())], place.orientation))
+        waiting, inside = asked(voxels[box]), np.ix_(y - y.min(), x - x.min())
+        return lambda: np.ascontiguousarray(orient(waiting()[0][inside], place.orientation))
+
+
+def asked(block: Any) -> Crop:
+    """Begin to read a block of tensorstore, whose threads go on with it; called, the result gives the voxels."""
+    if not hasattr(block, "read"):
+        return lambda: np.asarray(block)
+    future = block.read()
+    return lambda: np.asarray(future.result())
 
 
 def read_ahead(make: Callable[[int], T], steps: range) -> Iterator[tuple[int, T]]:

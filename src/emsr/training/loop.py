@@ -2,7 +2,8 @@
 
 What a stage learns is an ``Objective``. The loop owns optimisers, learning rate, averaged weights, validation, the
 choice of the best weights and the resumable state. It continues bit for bit on a CPU, because patches and every other
-random number depend on seed and step alone and everything else is in the state.
+random number depend on seed and step alone and everything else is in the state. Of several processes each follows the
+same gradient; the first validates, chooses and saves.
 """
 
 from __future__ import annotations
@@ -11,68 +12,40 @@ import copy
 import logging
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emsr.models.stage import Stage
-from emsr.progress import progress
+from emsr.progress import UnfinishedError, progress
 from emsr.training import schedule, state
 from emsr.training.arithmetic import autocast, reproducible
-from emsr.training.data import Batch, read_ahead
+from emsr.training.data import read_ahead
+from emsr.training.descent import Descent, tensors
+from emsr.training.group import ALONE, Group, parts
+from emsr.training.objective import Objective
+from emsr.training.stopping import NEVER, Limit, listening
 
 log = logging.getLogger(__name__)
 
 CURVE_POINTS = 200
-Losses = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One optimiser's part of a step: ``losses(batch, step)`` gives named losses whose entry "loss" is descended.
-
-    Before ``first_step`` the turn is skipped, and its learning rate starts there.
-    """
-
-    network: nn.Module
-    losses: Callable[[Batch, int], Losses]
-    first_step: int = 0
-
-
-class Objective(Protocol):
-    """What a stage learns. ``network`` is what is trained, averaged and kept."""
-
-    network: nn.Module
-
-    def state(self) -> nn.Module:
-        """Everything the training continues from: the network, and a discriminator or counters if there are any."""
-
-    def turns(self) -> Sequence[Turn]:
-        """The optimisers' parts of a step, in order."""
-
-    def batch(self, step: int) -> Batch:
-        """The patches of a step; called from another thread."""
-
-    def after(self, step: int) -> None:
-        """What happens to the state after a step's descent."""
-
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Named figures on the validation sections; "score" chooses the best weights, higher is better."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a training runs: where its state lies and whose it is, on what device, on how many threads."""
+    """How a training runs: where its state lies and whose it is, on what device, on how many threads, among which
+    processes, until when."""
 
     folder: Path
     identity: str
     label: str
     device: str = "cpu"
     threads: int = 1
+    group: Group = ALONE
+    limit: Limit = NEVER
 
 
 @dataclass
@@ -86,16 +59,25 @@ class Result:
 
 
 def train(objective: Objective, stage: Stage, run: Run) -> Result:
-    """Train ``objective`` by recipe ``stage``, continuing from the state in ``run.folder`` if it is this training's."""
-    with reproducible(run.threads, run.device):
+    """Train ``objective`` by recipe ``stage``, continuing from the state in ``run.folder`` if it is this training's.
+
+    Raises UnfinishedError, with the state saved, when it is told to stop or the wall time of its job is near.
+    """
+    with reproducible(run.threads, run.device), listening():
         trainer = Trainer(objective, stage, run)
         first = trainer.resume()
-        with progress(stage.steps, run.label, "steps") as bar:
+        with progress(stage.steps, run.label, "steps", shown=run.group.rank == 0) as bar:
             bar.update(first)
-            for step, batch in read_ahead(objective.batch, range(first, stage.steps)):
+            ahead = iter(read_ahead(objective.batch, range(first, stage.steps)))
+            for done in range(first + 1, stage.steps + 1):
+                began = time.monotonic()
+                step, batch = next(ahead)
+                trainer.waited += time.monotonic() - began
                 loss = trainer.advance(step, batch)
+                trainer.longest = max(trainer.longest, time.monotonic() - began)
                 bar.note(f"loss {loss:.4g}{trainer.best_text}")
                 bar.update()
+                trainer.stop_if_due(done)
         result = trainer.result()
     spent = trainer.spent()
     result.stats = {**spent, "steps": stage.steps, "steps_per_second": stage.steps / spent["seconds"]}
@@ -107,12 +89,12 @@ class Trainer:
 
     def __init__(self, objective: Objective, stage: Stage, run: Run) -> None:
         self.began, self.cpu = time.monotonic(), time.process_time()
-        self.before: dict[str, float] = {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_bytes": 0}
+        self.waited = self.longest = 0.0  # seconds: for patches in all, for a step at most
+        self.before: dict[str, float] = {}
         self.objective, self.stage, self.run = objective, stage, run
-        self.turns = tuple(objective.turns())
-        self.optimisers = [
-            torch.optim.Adam(trained(turn.network), lr=stage.learning_rate, betas=stage.betas) for turn in self.turns
-        ]
+        count = parts(stage, run.group.size)
+        self.own_parts = count // run.group.size
+        self.descents = [Descent(turn, stage, run.device, run.group, count) for turn in objective.turns()]
         self.average = copy.deepcopy(objective.network) if stage.weight_ema else None
         self.best: dict[str, Any] | None = None
         self.curve: dict[str, list[dict[str, float]]] = {"training": [], "validation": []}
@@ -122,12 +104,15 @@ class Trainer:
     def best_text(self) -> str:
         return f", best {self.best['scores']['score']:.4g}" if self.best else ""
 
-    def advance(self, step: int, batch: Batch) -> float:
+    def advance(self, step: int, batch: Any) -> float:
         """One step, with what is due after it: averaging, curve, validation, state on disk. Returns the first loss."""
+        with autocast(self.stage.precision, self.run.device):
+            batches = self.objective.parts(batch, step, self.own_parts)
         named: dict[str, float] = {}
-        for turn, optimiser in zip(self.turns, self.optimisers, strict=True):
-            if step >= turn.first_step:
-                named |= self._descend(turn, optimiser, batch, step)
+        for descent in self.descents:
+            if step >= descent.turn.first_step:
+                named |= descent.descend(batches, step)
+                self._check(named, step)
         self.objective.after(step)
         self._follow(step)
         self.recent.append(named)
@@ -136,25 +121,25 @@ class Trainer:
             self._note(done)
         if due(done, self.stage.validate_every) or done == self.stage.steps:
             self._validate(done)
-        if due(done, self.stage.checkpoint_every) and done != self.stage.steps:
-            state.save(self.run.folder, self._state(done), self.run.identity)
+        if due(done, self.stage.checkpoint_every) or done == self.stage.steps:
+            self._save(done)
         return named["loss"]
 
-    def _descend(self, turn: Turn, optimiser: torch.optim.Adam, batch: Batch, step: int) -> dict[str, float]:
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate(self.stage, step - turn.first_step)
-        turn.network.train()
-        with autocast(self.stage.precision, self.run.device):
-            losses = turn.losses(batch, step)
-        optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        if self.stage.clip:
-            nn.utils.clip_grad_norm_(trained(turn.network), self.stage.clip)
-        optimiser.step()
-        values = {name: float(value.detach()) for name, value in losses.items()}
+    def _check(self, values: dict[str, float], step: int) -> None:
         if not all(abs(value) < float("inf") for value in values.values()):
             raise ValueError(f"loss of {self.run.label} became {values} at step {step}: lower the learning rate")
-        return values
+
+    def stop_if_due(self, done: int) -> None:
+        """Save the state and raise UnfinishedError, if one of the processes has a reason and steps are left."""
+        reason = self.run.limit.reason(self.longest)
+        if done < self.stage.steps and self.run.group.any(reason is not None):
+            self._save(done)
+            where = f"{self.run.label} stopped at step {done} of {self.stage.steps}"
+            raise UnfinishedError(f"{where}, because {reason or 'another process had to'}: start it again to go on")
+
+    def _save(self, done: int) -> None:
+        if self.run.group.rank == 0:
+            state.save(self.run.folder, self._state(done), self.run.identity)
 
     def _follow(self, step: int) -> None:
         """Move the averaged weights and the floating-point buffers towards the trained ones; copy other buffers."""
@@ -176,6 +161,8 @@ class Trainer:
         self.recent = []
 
     def _validate(self, done: int) -> None:
+        if self.run.group.rank:
+            return
         network = self.average or self.objective.network
         network.eval()
         with torch.inference_mode(), autocast(self.stage.precision, self.run.device):
@@ -189,19 +176,22 @@ class Trainer:
     def spent(self) -> dict[str, float]:
         """What the training took so far, this attempt and those before it that it continues."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {
-            "attempts": self.before["attempts"] + 1,
-            "seconds": self.before["seconds"] + time.monotonic() - self.began,
-            "cpu_seconds": self.before.get("cpu_seconds", 0.0) + time.process_time() - self.cpu,
-            "peak_memory_bytes": max(self.before["peak_memory_bytes"], peak),
+        now = {
+            "attempts": 1,
+            "seconds": time.monotonic() - self.began,
+            "waiting_seconds": self.waited,
+            "cpu_seconds": time.process_time() - self.cpu,
         }
+        spent = {name: self.before.get(name, 0) + value for name, value in now.items()}
+        return {**spent, "peak_memory_bytes": max(self.before.get("peak_memory_bytes", 0), peak)}
 
     def _state(self, done: int) -> state.State:
         return {
             "step": done,
             "objective": self.objective.state().state_dict(),
             "average": self.average.state_dict() if self.average else None,
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimisers": [descent.optimiser.state_dict() for descent in self.descents],
+            "scalers": [descent.scaler.state_dict() for descent in self.descents],
             "best": self.best,
             "curve": self.curve,
             "recent": self.recent,
@@ -216,18 +206,22 @@ class Trainer:
         saved = state.load(self.run.folder, self.run.identity)
         if saved is None:
             return 0
+        saved.setdefault("scalers", [{} for _ in saved["optimisers"]])  # before there were any
         self.objective.state().load_state_dict(saved["objective"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
-        for optimiser, kept in zip(self.optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+        for descent, optimiser, scaler in zip(self.descents, saved["optimisers"], saved["scalers"], strict=True):
+            descent.optimiser.load_state_dict(optimiser)
+            descent.scaler.load_state_dict(scaler)
         self.best, self.curve, self.recent = saved["best"], saved["curve"], saved["recent"]
         self.before = saved["spent"]
         log.info("%s: resumed at step %d", self.run.label, saved["step"])
         return int(saved["step"])
 
     def result(self) -> Result:
-        """The best weights; a training of no steps ends with the weights it began with."""
+        """The best weights, known to the first process; a training of no steps ends with those it began with."""
+        if self.run.group.rank:
+            return Result({}, {}, {})
         if self.best is None:
             self._validate(0)
         assert self.best is not None
@@ -238,13 +232,3 @@ class Trainer:
 def due(done: int, every: int) -> bool:
     """Whether something done every so many steps is due; never if that is 0."""
     return every > 0 and done % every == 0
-
-
-def trained(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are not frozen."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def tensors(network: nn.Module) -> list[Tensor]:
-    """What changes while training: trained parameters and buffers, in a fixed order."""
-    return [*trained(network), *network.buffers()]

@@ -29,13 +29,14 @@ def gradient_penalty(real: Tensor, real_logits: Tensor) -> Tensor:
     return gradient.square().flatten(1).sum(1).mean()
 
 
-def contextual_loss(x: Tensor, y: Tensor, bandwidth: float = 0.5) -> Tensor:
+def contextual_loss(x: Tensor, y: Tensor, bandwidth: float = 0.5, centre: Tensor | None = None) -> Tensor:
     """How badly the features ``x`` are covered by the features ``y``, wherever they lie (spec C.9; Mechrez 2018).
 
     ``x`` and ``y`` (batch, channels, y, x) with as many positions each. Features are centred by the mean of ``y`` over
-    batch and space; the distance is cosine. Memory grows with the square of the number of positions.
+    batch and space, or by ``centre`` (1, channels, 1, 1), that of a batch which these are part of; the distance is
+    cosine. Memory grows with the square of the number of positions.
     """
-    centre = y.mean(dim=(0, 2, 3), keepdim=True)
+    centre = y.mean(dim=(0, 2, 3), keepdim=True) if centre is None else centre
     x_unit = functional.normalize(x - centre, dim=1).flatten(2)  # (b, c, n)
     y_unit = functional.normalize(y - centre, dim=1).flatten(2)  # (b, c, m)
     distance = (1 - x_unit.transpose(1, 2) @ y_unit).clamp(min=0)  # (b, n, m)
@@ -47,10 +48,14 @@ def contextual_loss(x: Tensor, y: Tensor, bandwidth: float = 0.5) -> Tensor:
     return -torch.log((best * share).sum(1) / share.sum(1) + EPSILON).mean()
 
 
-def endpoint_error(flow: Tensor, truth: Tensor, inside: Tensor) -> Tensor:
-    """Mean length of the difference of two flows (batch, 2, y, x) where ``inside`` (batch, 1, y, x) is 1, in pixels."""
+def endpoint_error(flow: Tensor, truth: Tensor, inside: Tensor, share: Tensor | None = None) -> Tensor:
+    """Mean length of the difference of two flows (batch, 2, y, x) where ``inside`` (batch, 1, y, x) is 1, in pixels.
+
+    ``share`` is the sum of ``inside`` over the whole batch divided by the parts that it comes in: the mean over parts
+    is then that of the batch.
+    """
     length = (flow - truth).square().sum(1, keepdim=True).add(1e-12).sqrt()
-    return (length * inside).sum() / inside.sum().clamp(min=1)
+    return (length * inside).sum() / (inside.sum().clamp(min=1) if share is None else share)
 
 
 def eight_bits(image: Tensor) -> Tensor:
@@ -80,9 +85,10 @@ def class_balance(target: Tensor, known: Tensor, limit: float) -> Tensor:
     return known * torch.where(target > 0, one, zero)
 
 
-def affinity_error(logits: Tensor, target: Tensor, weight: Tensor, kind: str) -> Tensor:
+def affinity_error(logits: Tensor, target: Tensor, weight: Tensor, kind: str, share: Tensor | None = None) -> Tensor:
     """Weighted mean error of affinities in each patch and channel, then the mean over those that weigh anything.
 
+    ``share`` is their number in the whole batch divided by the parts that it comes in, where these are one of them.
     All (batch, channels, z, y, x); the affinity is the sigmoid of ``logits``, ``target`` is 0 or 1. ``kind`` is
     "cross_entropy", in nat, or "squared". Computed in float32, whatever the precision of ``logits``.
     """
@@ -93,4 +99,4 @@ def affinity_error(logits: Tensor, target: Tensor, weight: Tensor, kind: str) ->
         error = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     weights = weight.sum(AXES)  # (b, c)
     means = (error * weight).sum(AXES) / weights.clamp(min=EPSILON)
-    return means.sum() / (weights > 0).sum().clamp(min=1)
+    return means.sum() / ((weights > 0).sum().clamp(min=1) if share is None else share)

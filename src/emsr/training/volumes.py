@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from emsr.models.stage import Stage
 from emsr.training import deformations
-from emsr.training.data import ORIENTATIONS, Voxels, generator, mirrored, orient
+from emsr.training.data import ORIENTATIONS, WHOLE, Voxels, generator, mirrored, orient
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, int, int]
@@ -148,9 +148,9 @@ class VolumePatches:
         self._labelled = _shape(side + 2 * more for side, more in zip(request.target, frame, strict=True))
         self._outer = _shape(max(sides) for sides in zip(request.window, self._labelled, strict=True))
 
-    def batch(self, step: int) -> VolumeBatch:
-        """The patches of training step ``step``, deformed; each has random numbers of its own."""
-        draws = [generator(self.seed, f"{self.stream} {i}", step) for i in range(self.request.stage.batch)]
+    def batch(self, step: int, share: slice = WHOLE) -> VolumeBatch:
+        """The patches of training step ``step``, or a share of them, deformed; each has random numbers of its own."""
+        draws = [generator(self.seed, f"{self.stream} {i}", step) for i in range(self.request.stage.batch)[share]]
         return self.read([(self._spot(draw, int(draw.integers(len(self._rows)))), draw) for draw in draws])
 
     def fixed(self, count: int) -> list[VolumeBatch]:

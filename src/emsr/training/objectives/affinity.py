@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,16 +12,25 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from emsr.training import deformations, losses
-from emsr.training.loop import Losses, Turn
+from emsr.training.data import cut
+from emsr.training.objective import Losses, Turn
 from emsr.training.objectives.context import FEWEST, HEALTH_PATCHES, VALIDATION_PATCHES, Context, unit
 from emsr.training.volumes import LabelledSeries, Shape, VolumeBatch, VolumePatches, VolumeRequest
 
 AXES = ("z", "y", "x")
+AXES_OF_VOXELS = (2, 3, 4)
 LEVELS = 256  # affinities are judged as the uint8 that they are written as
 SURE = 1e-7  # affinities nearer than this to 0 or 1 are taken for it: float32 has no finer step below 1
 LARGE = 2**17  # voxels of a window above which fewer are looked at
 FIRST = 100  # training batches, of which one must hold both kinds of affinities
 Array = np.ndarray[Any, Any]
+
+
+class Part(NamedTuple):
+    """Patches that are a part of a batch; ``share`` divides their summed errors, None if they are all of it."""
+
+    batch: VolumeBatch
+    share: Tensor | None
 
 
 def make(context: Context) -> Affinity:
@@ -51,10 +60,18 @@ class Affinity:
         return (Turn(self.network, self.losses),)
 
     def batch(self, step: int) -> Any:
-        return self.patches.batch(step)
+        return self.patches.batch(step, self.context.share)
 
-    def losses(self, batch: Any, step: int) -> Losses:
-        return {"loss": self._error(self._logits(self.network, batch), batch)}
+    def parts(self, batch: VolumeBatch, step: int, count: int) -> Sequence[Part]:
+        """The patches in equal parts, each with a part of the number of channels that the whole batch learns from."""
+        weighs = torch.from_numpy(batch.known.any(axis=AXES_OF_VOXELS)).sum().double()
+        self.context.group.add([weighs])
+        whole = count * self.context.group.size
+        share = None if whole == 1 else weighs.clamp(min=1) / whole
+        return [Part(part, share) for part in cut(batch, count)]
+
+    def losses(self, part: Part, step: int) -> Losses:
+        return {"loss": self._error(self._logits(self.network, part.batch), part.batch, part.share)}
 
     def after(self, step: int) -> None:
         """Nothing follows a step."""
@@ -98,10 +115,10 @@ class Affinity:
             return network.logits(image).float()
         return network(image).float().logit(SURE)
 
-    def _error(self, logits: Tensor, batch: VolumeBatch) -> Tensor:
+    def _error(self, logits: Tensor, batch: VolumeBatch, share: Tensor | None = None) -> Tensor:
         target, known = (torch.from_numpy(part).to(self.context.device) for part in (batch.target, batch.known))
         weight = losses.class_balance(target, known, self.stage.balance_limit)
-        return losses.affinity_error(logits, target, weight, self.stage.affinity_error)
+        return losses.affinity_error(logits, target, weight, self.stage.affinity_error, share)
 
     def _patches(self, purpose: str) -> VolumePatches:
         series: Any = self.context.training if purpose == "training" else self.context.validation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,9 +11,17 @@ from torch import Tensor, nn
 
 from emsr.layers.codebook import usage
 from emsr.training import losses
-from emsr.training.data import Batch, Patches, Request
-from emsr.training.loop import Losses, Turn
+from emsr.training.data import Batch, Patches, Request, cut
+from emsr.training.objective import Losses, Turn
 from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, compare, grey, means, unit
+
+
+@dataclass
+class Part:
+    """Patches that are a part of a batch, and their reconstruction ``made`` (batch, 1, y, x) once there is one."""
+
+    batch: Batch
+    made: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 def make(context: Context) -> Codebook:
@@ -29,7 +38,7 @@ class Codebook:
         self.discriminator = _discriminator(context)
         self.request = Request(self.stage.patch, 1, self.stage.batch, lr=False, augment=self.stage.augment)
         self.patches = context.patches(self.request, "training")
-        self.seen: tuple[Tensor, Tensor] | None = None
+        self.seen: list[tuple[Tensor, Tensor]] = []  # latents and indices of the parts of a step
         self._validation: list[Batch] | None = None
 
     def state(self) -> nn.Module:
@@ -46,17 +55,23 @@ class Codebook:
 
     def batch(self, step: int) -> Batch:
         """Training patches of a step: hr (batch, 1, y, x) uint8."""
-        return self.patches.batch(step)
+        return self.patches.batch(step, self.context.share)
 
-    def generator_losses(self, batch: Batch, step: int) -> Losses:
-        """Scalars of hr (batch, 1, y, x) in [0, 1]: reconstruction, quantisation, adversarial part, weighted sum."""
-        stage, image = self.stage, unit(batch.hr, self.context.device)
-        quantise = step >= self.first_quantised
-        if quantise and step == self.first_quantised and stage.kmeans_vectors:
+    def parts(self, batch: Batch, step: int, count: int) -> Sequence[Part]:
+        """The patches in equal parts; at the step that entries begin with, these are made first."""
+        if step == self.first_quantised and self.stage.kmeans_vectors:
             self.initialise(step)
+        self.seen = []
+        return [Part(part) for part in cut(batch, count)]
+
+    def generator_losses(self, part: Part, step: int) -> Losses:
+        """Scalars of hr (batch, 1, y, x) in [0, 1]: reconstruction, quantisation, adversarial part, weighted sum."""
+        stage, image = self.stage, unit(part.batch.hr, self.context.device)
+        quantise = step >= self.first_quantised
         made = self.network(image, stage.commitment, quantise)
-        self.seen = (made.latents.detach(), made.indices) if quantise else None
-        self.made = made.image.detach()
+        if quantise:
+            self.seen.append((made.latents.detach(), made.indices))
+        part.made = made.image.detach()
         difference = (made.image.float() - image).abs().mean()
         named = {"image": difference, "quantisation": made.loss}
         total = stage.image_weight * difference + stage.codebook_weight * made.loss
@@ -73,13 +88,13 @@ class Codebook:
         self.discriminator.requires_grad_(True)
         return losses.wasserstein_generator(logits.float())
 
-    def discriminator_losses(self, batch: Batch, step: int) -> Losses:
+    def discriminator_losses(self, part: Part, step: int) -> Losses:
         """Scalars of real and reconstructed hr (batch, 1, y, x): the critic's loss, and the R1 penalty when due."""
         assert self.discriminator is not None
-        stage, real = self.stage, unit(batch.hr, self.context.device)
+        stage, real = self.stage, unit(part.batch.hr, self.context.device)
         penalised = stage.penalty_weight > 0 and step % stage.penalty_every == 0
         real_logits = self.discriminator(real.requires_grad_(penalised))
-        critic = losses.wasserstein_discriminator(real_logits.float(), self.discriminator(self.made).float())
+        critic = losses.wasserstein_discriminator(real_logits.float(), self.discriminator(part.made).float())
         if not penalised:
             return {"critic": critic, "loss": critic}
         penalty = losses.gradient_penalty(real, real_logits)
@@ -87,13 +102,14 @@ class Codebook:
 
     def after(self, step: int) -> None:
         """Entries follow the latents that chose them; those long unused start anew from latents of this step."""
-        stage = self.stage
-        if self.seen is None or not stage.entries_decay:
+        stage, codebook, group = self.stage, self.network.codebook, self.context.group
+        if not self.seen or not stage.entries_decay:
             return
-        latents, indices = self.seen
-        self.network.codebook.update(latents, indices, stage.entries_decay)
+        latents, indices = (group.gather(torch.cat(parts)) for parts in zip(*self.seen, strict=True))
+        codebook.update(latents, indices, stage.entries_decay)
         if stage.restart_after and step < stage.restart_until * stage.steps:
-            self.network.codebook.restart(latents, stage.restart_after, self._random(step))
+            codebook.restart(latents, stage.restart_after, self._random(step))
+        group.follow(codebook.buffers())
 
     @property
     def first_quantised(self) -> int:
@@ -110,6 +126,7 @@ class Codebook:
             latents = self.network.encoder(unit(extra.batch(len(vectors)).hr, self.context.device))
             vectors.append(latents.float().permute(0, 2, 3, 1).flatten(0, 2))
         self.network.codebook.initialise(torch.cat(vectors)[: self.stage.kmeans_vectors], self._random(step))
+        self.context.group.follow([self.network.codebook.entries.detach(), *self.network.codebook.buffers()])
 
     def _random(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.context.seed * 1_000_003 + step)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from emsr.models.stage import Stage
 from emsr.progress import progress
 from emsr.training.data import Batch, Patches, Request, Series
+from emsr.training.group import ALONE, Group
 
 VALIDATION_PATCHES = 24  # looked at often while training
 HEALTH_PATCHES = 64  # looked at once, with the chosen weights
@@ -28,7 +29,7 @@ class Context:
 
     ``parts`` are the frozen networks of earlier stages by name; ``measures`` compare two uint8 sections (truth, image);
     ``enlarge`` makes bicubic images, the floor of every table; ``perceptual`` gives features for the contextual loss;
-    ``flow_scale`` is how much lr sections are enlarged before flow.
+    ``flow_scale`` is how much lr sections are enlarged before flow; ``group`` trains together.
     """
 
     stage: Stage
@@ -43,6 +44,12 @@ class Context:
     enlarge: Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]] | None = None
     perceptual: Callable[[Tensor], Tensor] | None = None
     flow_scale: int = 1
+    group: Group = ALONE
+
+    @property
+    def share(self) -> slice:
+        """Which patches of a batch this process sees."""
+        return self.group.share(self.stage.batch)
 
     def patches(self, request: Request, purpose: str) -> Patches:
         """Patches for ``purpose`` "training" or another, which means the validation sections without orientations."""

@@ -15,7 +15,7 @@ from emsr.layers.blocks import resize
 from emsr.layers.flow import warp
 from emsr.training import losses, warps
 from emsr.training.data import Batch, Request, Series, generator
-from emsr.training.loop import Losses, Turn
+from emsr.training.objective import Losses, Turn
 from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, unit
 
 
@@ -26,6 +26,14 @@ class Pair(NamedTuple):
     fixed: Tensor
     truth: Tensor
     inside: Tensor
+
+
+class Part(NamedTuple):
+    """Pairs that are one of ``of`` parts of a batch, of which ``inside`` is the whole."""
+
+    pair: Pair
+    inside: Tensor
+    of: int
 
 
 def make(context: Context) -> Flow:
@@ -52,17 +60,24 @@ class Flow:
         return (Turn(self.network, self.losses),)
 
     def batch(self, step: int) -> Batch:
-        """Training patches of a step: lr (batch, 1, 1, y, x) uint8."""
+        """Training patches of a step: lr (batch, 1, 1, y, x) uint8; all in each process, which draws all warps."""
         return self.patches.batch(step)
 
-    def losses(self, batch: Batch, step: int) -> Losses:
+    def parts(self, batch: Batch, step: int, count: int) -> Sequence[Part]:
+        """Pairs in equal parts, each with where flow counts in the whole batch."""
+        pair, group = self.pair(batch, generator(self.context.seed, "flow warps", step)), self.context.group
+        whole = count * group.size
+        cuts = zip(*(tensor.chunk(whole) for tensor in pair), strict=True)
+        return [Part(Pair(*tensors), pair.inside, whole) for tensors in cuts][group.share(whole)]
+
+    def losses(self, part: Part, step: int) -> Losses:
         """Mean endpoint error, in lr pixels, of the levels so far: they join one by one, evenly over the steps, so that
         cheap coarse levels, on which the finer ones build, learn longest."""
-        pair = self.pair(batch, generator(self.context.seed, "flow warps", step))
+        pair = part.pair
         levels = 1 + step * len(self.network.levels) // self.stage.steps
         moved, fixed = (resize(section, self.context.flow_scale) for section in (pair.moved, pair.fixed))
         flows = self.network.coarse_to_fine(moved, fixed, levels)
-        return {"loss": torch.stack([_error(flow, pair) for flow in flows]).mean()}
+        return {"loss": torch.stack([_error(flow, part) for flow in flows]).mean()}
 
     def after(self, step: int) -> None:
         """Nothing follows a step."""
@@ -103,11 +118,12 @@ class Flow:
         return {"endpoint_error": error, "endpoint_error_without_flow": float(np.mean(still)), "score": -error}
 
 
-def _error(flow: Tensor, pair: Pair) -> Tensor:
+def _error(flow: Tensor, part: Part) -> Tensor:
     """Endpoint error in lr pixels of a flow on a grid of another size, in that grid's pixels."""
-    size, finer = flow.shape[-2:], flow.shape[-1] / pair.truth.shape[-1]
-    truth, inside = (functional.interpolate(t, size, mode="area") for t in (pair.truth, pair.inside))
-    return losses.endpoint_error(flow / finer, truth, inside)
+    size, finer = flow.shape[-2:], flow.shape[-1] / part.pair.truth.shape[-1]
+    known = (part.pair.truth, part.pair.inside, part.inside)
+    truth, inside, whole = (functional.interpolate(tensor, size, mode="area") for tensor in known)
+    return losses.endpoint_error(flow / finer, truth, inside, whole.sum().clamp(min=1) / part.of)
 
 
 def _alone(series: Sequence[Series]) -> tuple[Series, ...]:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from emsr.models.reference import References
 from emsr.training import losses
-from emsr.training.data import Batch
-from emsr.training.loop import Losses, Turn
+from emsr.training.data import Batch, cut
+from emsr.training.objective import Losses, Turn
 from emsr.training.objectives import image
 from emsr.training.objectives.context import VALIDATION_PATCHES, Context, compare, grey, means, recurring, unit
 
 KEPT_BYTES = 2 * 2**30
 Key = tuple[int, int, int, int, int]
+
+
+class Part(NamedTuple):
+    """Patches that are a part of a batch, with their references, these' features and the centre of all features."""
+
+    batch: Batch
+    references: References | None
+    wanted: Tensor | None = None
+    centre: Tensor | None = None
 
 
 def make(context: Context) -> Fusion:
@@ -47,30 +56,46 @@ class Fusion:
 
     def batch(self, step: int) -> Batch:
         """Training patches of a step, uint8: lr (batch, sections, 1, y, x) and hr (batch, 1, scale*y, scale*x)."""
-        return self.patches.batch(step)
+        return self.patches.batch(step, self.context.share)
 
-    def losses(self, batch: Batch, step: int) -> Losses:
+    def parts(self, batch: Batch, step: int, count: int) -> Sequence[Part]:
+        """The patches in equal parts with their references and what the contextual loss compares sr with, whose centre
+        is that of the whole batch."""
+        found = [Part(part, self.references(part)) for part in cut(batch, count)]
+        if not self.stage.contextual_weight or self.network.reference is None:
+            return found
+        wanted = [self.wanted(part.references) for part in found if part.references is not None]
+        centre = torch.stack([features.mean(dim=(0, 2, 3), keepdim=True) for features in wanted]).mean(0)
+        self.context.group.add([centre])
+        centre = centre / self.context.group.size
+        return [part._replace(wanted=features, centre=centre) for part, features in zip(found, wanted, strict=True)]
+
+    def losses(self, part: Part, step: int) -> Losses:
         """Scalars: mean absolute difference of sr and hr in [0, 1], contextual loss if asked for, weighted sum."""
-        references = self.references(batch)
-        sr = self.network(unit(batch.lr, self.context.device), references)
-        difference = (sr.float() - unit(batch.hr, self.context.device)).abs().mean()
+        sr = self.network(unit(part.batch.lr, self.context.device), part.references)
+        difference = (sr.float() - unit(part.batch.hr, self.context.device)).abs().mean()
         total, named = self.stage.image_weight * difference, {"image": difference}
-        if self.stage.contextual_weight and references is not None:
-            named["contextual"] = self.contextual(sr, references.image)
+        if part.wanted is not None:
+            named["contextual"] = self.contextual(sr, part.wanted, part.centre)
             total = total + self.stage.contextual_weight * named["contextual"]
         return {"loss": total, **named}
 
     def after(self, step: int) -> None:
         """Nothing follows a step."""
 
-    def contextual(self, sr: Tensor, references: Tensor) -> Tensor:
-        """Contextual loss of sr (batch, 1, y, x) against the references (batch*sections, 1, y, x) of all sections."""
+    def wanted(self, references: References) -> Tensor:
+        """Features (batch*sections, channels, y', x') of the references, which sr is to have."""
         assert self.context.perceptual is not None
-        with torch.no_grad():
-            wanted = self.context.perceptual(references)
-        found = self.context.perceptual(sr)
+        with torch.inference_mode():
+            return self.context.perceptual(references.image).float()
+
+    def contextual(self, sr: Tensor, wanted: Tensor, centre: Tensor | None) -> Tensor:
+        """Contextual loss of sr (batch, 1, y, x), looked at once, against the features of the references of all
+        sections; ``centre`` as in ``contextual_loss``."""
+        assert self.context.perceptual is not None
+        found = self.context.perceptual(sr).float()
         found = found.repeat_interleave(len(wanted) // len(found), dim=0)
-        return losses.contextual_loss(found.float(), wanted.float())
+        return losses.contextual_loss(found, wanted, centre=centre)
 
     @torch.no_grad()
     def references(self, batch: Batch) -> References | None:
@@ -94,8 +119,8 @@ class Fusion:
         keeps = self.request.lattice > 0 and self.network.training
         if keeps and key in self.kept:
             return self.kept[key]
-        made = self.network.references(unit(batch.lr[i : i + 1, j], self.context.device))
-        made = without_logits(made)
+        with torch.inference_mode():
+            made = without_logits(self.network.references(unit(batch.lr[i : i + 1, j], self.context.device)))
         size = sum(t.nbytes for t in (*made.features, made.image, made.similarity))
         if keeps and self.kept_bytes + size <= KEPT_BYTES:
             self.kept[key] = made

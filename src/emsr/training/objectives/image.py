@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from emsr.training.data import Batch, Request
-from emsr.training.loop import Losses, Turn
+from emsr.training.data import Batch, Request, cut
+from emsr.training.objective import Losses, Turn
 from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, compare, grey, means, unit
 
 
@@ -37,7 +37,11 @@ class Image:
 
     def batch(self, step: int) -> Batch:
         """Training patches of a step, uint8: lr (batch, sections, 1, y, x) and hr (batch, 1, scale*y, scale*x)."""
-        return self.patches.batch(step)
+        return self.patches.batch(step, self.context.share)
+
+    def parts(self, batch: Batch, step: int, count: int) -> Sequence[Batch]:
+        """The patches in equal parts, which need nothing of each other."""
+        return cut(batch, count)
 
     def losses(self, batch: Batch, step: int) -> Losses:
         """Mean absolute difference of sr and hr (batch, 1, scale*y, scale*x) in [0, 1], a scalar."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emsr.training import losses
-from emsr.training.data import Batch, Place
-from emsr.training.loop import Losses, Turn
+from emsr.training.data import Batch, Place, cut
+from emsr.training.objective import Losses, Turn
 from emsr.training.objectives.context import (
     HEALTH_PATCHES,
     VALIDATION_PATCHES,
@@ -54,7 +54,11 @@ class Indexer:
 
     def batch(self, step: int) -> Batch:
         """Training patches of a step, uint8: lr (batch, sections, 1, y, x) and hr (batch, 1, scale*y, scale*x)."""
-        return self.patches.batch(step)
+        return self.patches.batch(step, self.context.share)
+
+    def parts(self, batch: Batch, step: int, count: int) -> Sequence[Batch]:
+        """The patches in equal parts, which need nothing of each other."""
+        return cut(batch, count)
 
     def losses(self, batch: Batch, step: int) -> Losses:
         """Mean cross entropy, nat, of logits (batch, y', x', entries) and true index maps (batch, y', x'); a scalar."""
@@ -72,10 +76,10 @@ class Indexer:
     def _target(self, batch: Batch, i: int) -> Tensor:
         place = batch.places[i]
         if place in self.kept:
-            return self.kept[place]
+            return self.kept[place].long()
         indices = self._truth(batch, i)
         if self.request.lattice and len(self.kept) < KEPT:
-            self.kept[place] = indices
+            self.kept[place] = indices.to(torch.int32)
         return indices
 
     @torch.no_grad()
@@ -83,6 +87,7 @@ class Indexer:
         """True index maps (batch, y, x); one patch at a time, so that a kept one equals a new one bit for bit."""
         return torch.stack([self._truth(batch, i) for i in range(len(batch.places))])
 
+    @torch.inference_mode()
     def _truth(self, batch: Batch, i: int) -> Tensor:
         assert batch.hr is not None
         indices: Tensor = self.codebook.indices(unit(batch.hr[i : i + 1], self.context.device))[0]
