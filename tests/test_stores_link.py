@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zarr
 
 from chunked import SHAPE, VOLUME, n5, precomputed, settings
+from emsr.commands.export import export
 from emsr.durable import read_json
 from emsr.steps.data import degrade, ingest
+from emsr.stores import open_source
+from emsr.stores.zarr import open_array
 
 
 def linkable(path: Path, kind: str) -> Path:
@@ -37,6 +41,23 @@ def test_a_linked_source_gives_what_a_copy_gives(tmp_path, kind):
         how = {"scale": 4, "degradation": {"kernel": "bicubic"}, "shard": [4, 8, 8], "chunk": [4, 8, 8]}
         degrade(how, tmp_path / name / "hr.json", tmp_path / name / "lr_x4.json")
     assert read_json(tmp_path / "link/lr_x4.json")["sha256"] == read_json(tmp_path / "copy/lr_x4.json")["sha256"]
+
+
+@pytest.mark.parametrize("kind", ["n5", "precomputed", "zarr 2", "zarr 3", "chunks in .gz"])
+def test_a_path_may_climb_by_dots(tmp_path, monkeypatch, kind):
+    if kind == "chunks in .gz":
+        precomputed(tmp_path / "data/source", compress="gzip")
+    else:
+        linkable(tmp_path / "data/source", kind)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    size = [40, 5, 4] if kind.startswith("zarr") else None
+    for link in [None] if kind == "chunks in .gz" else [None, True]:
+        ingest(settings("../data/source", voxel_size_nm=size, link=link), Path("../out/hr.json"))
+        array = open_array(tmp_path / "out" / read_json(tmp_path / "out/hr.json")["array"])
+        np.testing.assert_array_equal(array.read().result(), VOLUME)
+        export(Path("../out/hr.json"), Path("../n5"), format="n5", overwrite=True)
+        np.testing.assert_array_equal(open_source(Path("../n5"), "s0").read((0, 0, 0), SHAPE), VOLUME)
 
 
 def test_sections_that_a_linked_source_lacks_are_missing(tmp_path):

@@ -24,6 +24,12 @@ def local(place: str) -> Path | None:
     return Path(rest) if scheme == "file" else None
 
 
+def kvstore(folder: Path) -> dict[str, str]:
+    """How tensorstore names a folder on disk: by its whole path, where it refuses `..`."""
+    whole = folder.absolute()
+    return {"driver": "file", "path": f"{whole.resolve() if '..' in whole.parts else whole}/"}
+
+
 def fault(path: Path) -> str | None:
     """Why nothing can be read at a path, with the mend unless it is `MISSING`; None where something can."""
     try:

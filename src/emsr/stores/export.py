@@ -14,6 +14,7 @@ import numpy as np
 import tensorstore as ts
 
 from emsr.geometry import Box, ShardGrid, Triple, triple
+from emsr.places import kvstore
 from emsr.stores.ome import Layout
 from emsr.stores.sections import SectionHashes
 from emsr.stores.shards import each
@@ -102,7 +103,7 @@ def chunked(
     """
     spec = {
         "driver": driver,
-        "kvstore": {"driver": "file", "path": f"{folder.absolute()}/"},
+        "kvstore": kvstore(folder),
         "fill_missing_data_reads": False,
         "store_data_equal_to_fill_value": True,
         **how,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from emsr.places import kvstore
 from emsr.stores.pieces import CACHE_BYTES, check_chunk, chunkwise
 from emsr.stores.source import Source, Triple, one_line
 
@@ -22,8 +23,7 @@ MOST_METADATA = 2**26
 
 def open_foreign(driver: str, folder: Path, fill: bool) -> ts.TensorStore:
     """Open an array; `fill` says whether chunks that are not stored read as fill value."""
-    kvstore = {"driver": "file", "path": f"{folder.absolute()}/"}
-    spec = {"driver": driver, "kvstore": kvstore, "fill_missing_data_reads": fill}
+    spec = {"driver": driver, "kvstore": kvstore(folder), "fill_missing_data_reads": fill}
     context = ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
     try:
         array = ts.open(spec, open=True, read=True, context=context).result()
@@ -91,7 +91,7 @@ def _said(error: BaseException, folder: Path) -> str:
     """What tensorstore says of an array in `folder`, without what it was asked and with names from there on."""
     noise = r' \[(tensorstore_spec|source locations|os_error_code)=.*|Error opening "\w+" driver: '
     text = re.sub(noise, "", str(error), flags=re.DOTALL)
-    return one_line(ValueError(text.replace(f"{folder.absolute()}/", "")), 300)
+    return one_line(ValueError(text.replace(kvstore(folder)["path"], "")), 300)
 
 
 def _mend(error: BaseException) -> str:

@@ -148,7 +148,7 @@ def _spec(folder: Path, mip: int, scale: dict[str, Any]) -> dict[str, Any]:
     transform = {"input_inclusive_min": [0, 0, 0], "input_exclusive_max": shape, "output": [*outputs, {"offset": 0}]}
     return {
         "driver": "neuroglancer_precomputed",
-        "kvstore": {"driver": "file", "path": f"{folder.absolute()}/"},
+        "kvstore": places.kvstore(folder),
         "scale_index": mip,
         "fill_missing_data_reads": False,
         "transform": transform,

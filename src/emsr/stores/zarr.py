@@ -14,6 +14,7 @@ import numpy as np
 import tensorstore as ts
 
 from emsr.durable import read_json, write_json
+from emsr.places import kvstore
 from emsr.stores.foreign import check_written, metadata, open_foreign, source_of
 from emsr.stores.link import SUFFIX, open_link
 from emsr.stores.ome import AXES, Layout, Multiscale, array_document, group_document, level_count, parse_multiscale
@@ -66,7 +67,7 @@ def open_array(path: Path, level: int = 0, *, write: bool = False, cache_bytes: 
         raise FileNotFoundError(f"{folder} is not a zarr array: run the step that makes it")
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{folder.absolute()}/"},
+        "kvstore": kvstore(folder),
         "fill_missing_data_reads": False,
         "store_data_equal_to_fill_value": True,
     }
