@@ -447,6 +447,12 @@ BAD_FILES = [
         "holds no data",
         "16 TiB of nothing",
     ),
+    (
+        lambda p: foreign(p / "x/raw", "0.5", ome("0.5")).any() and p / "x",
+        "raw",
+        "x does not say what it is, but .*x/raw is zarr: write that as path, dataset: null",
+        "a dataset in a folder of nothing else",
+    ),
     (lambda p: (p / "d").mkdir() or p / "d", None, "of no format that emsr reads", "an empty folder"),
     (lambda p: broken_zarr(p / "x.zarr", "{"), None, "is not JSON.*copy the array again", "torn metadata"),
     (lambda p: broken_zarr(p / "x.zarr", "[]"), None, "is no JSON object", "metadata of another kind"),

@@ -33,7 +33,7 @@ def open_source(path: Path | str, dataset: str | None = None, format_name: str |
             if fault == places.MISSING:
                 raise FileNotFoundError(f"{local} {fault}: correct the path in the config")
             raise OSError(f"{local} {fault}")
-        name = format_name or _recognised(Path(path))
+        name = format_name or _recognised(Path(path), dataset)
         module = plugins.load("stores", name)
         stated = {key: value for key, value in options.items() if value is not None}
         if strange := sorted(set(stated) - set(getattr(module, "OPTIONS", ()))):
@@ -80,9 +80,15 @@ def probe(source: Source, box: Box) -> None:
         stored.read(corner, [side + 1 for side in corner])
 
 
-def _recognised(path: Path) -> str:
+def _recognised(path: Path, dataset: str | None) -> str:
     """The name of the first format that recognises `path`."""
-    for name in FORMATS:
-        if plugins.load("stores", name).recognises(path):
-            return name
+    if name := _format(path):
+        return name
+    inside = path / dataset.strip("/") if dataset else path
+    if inside != path and (name := _format(inside)):
+        raise ValueError(f"{path} does not say what it is, but {inside} is {name}: write that as path, dataset: null")
     raise ValueError(f"{path} is of no format that emsr reads ({', '.join(FORMATS)}): convert it to one of them")
+
+
+def _format(path: Path) -> str | None:
+    return next((name for name in FORMATS if plugins.load("stores", name).recognises(path)), None)

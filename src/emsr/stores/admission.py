@@ -149,7 +149,9 @@ def _voxel_size(source: Source, stated: Sequence[float] | None, where: str) -> T
     known = source.voxel_size_nm
     if stated is None:
         if known is None:
-            raise ValueError(f"{where} does not say its voxel size: state voxel_size_nm: [z, y, x] in the config")
+            raise ValueError(
+                f"{where} does not say its voxel size, or not its unit: state voxel_size_nm: [z, y, x] in the config"
+            )
         return known
     if len(stated) != 3 or not all(math.isfinite(value) and value > 0 for value in stated):
         raise ValueError(
