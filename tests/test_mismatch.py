@@ -16,12 +16,14 @@ from skimage.io import imread
 from emsr import noise
 from emsr.config import parse
 from emsr.degradation import degrade, restore, upsample
+from emsr.durable import read_json
 from emsr.metrics.likeness import looks, mismatch
 from emsr.models.checkpoint import load_card
 from emsr.settings import Settings
 from emsr.steps import sampled
 from emsr.steps.superresolve import ALLOCATE_RESULT, allocate
 from emsr.steps.train import train
+from emsr.stores.card import write_card
 from emsr.tissue import grow
 from sr_project import SrProject, write_weights
 from test_config import ROOT
@@ -198,6 +200,21 @@ def test_training_records_what_its_lr_looks_like(tmp_path):
     assert card["intensity"] == {"dtype": "uint8", "range": [0, 255], "mapping": {"v": None}}
     assert card["looks"] == {"v": sampled.looks(Path(volume["lr"]), [[0, 8]])}
     assert mismatch({**sampled.looks(Path(volume["lr"]), [[8, 14]])}, card["looks"]["v"])
+
+
+def test_training_on_a_real_pair_and_on_degraded_hr_records_both(tmp_path):
+    changes = {"steps": 1, "batch": 1, "patch": 16, "validate_every": 1, "checkpoint_every": 1}
+    data = []
+    for name, made in (("pair", None), ("made", {"kernel": "area", "scale": 4})):
+        (tmp_path / name).mkdir()
+        lr = put(tmp_path / name, "lr", texture(14, 48, 48), {})
+        write_card(lr, {**read_json(lr), "degradation": made})
+        data.append({"volume": name, "hr": None, "lr": str(lr), "train": [[0, 8]], "validation": [[10, 14]]})
+    for used, recorded in ((data, {"pair": None, "made": {"kernel": "area", "scale": 4}}), (data[1:], None)):
+        train(settings("flow", {}, tmp_path, overrides=changes, data=used), tmp_path / "flow.json")
+        card = load_card(tmp_path / "flow.json")
+        assert card.get("degradations") == recorded
+        assert card["degradation"] == (None if recorded else {"kernel": "area", "scale": 4})
 
 
 def test_the_config_passes_acceptance_on_and_reruns_nothing_else():

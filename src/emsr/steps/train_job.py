@@ -162,7 +162,8 @@ class Job:
         checkpoint.save(self.out.with_suffix(".safetensors"), network.state_dict(), card)
 
     def seen(self, intensity: dict[str, Any]) -> dict[str, Any]:
-        """What the card says of the lr of each volume: how its grey levels were mapped, and what it looks like."""
+        """What the card says of the lr of each volume: how its grey levels were mapped, what it looks like, and how it
+        was made, where that is not the same for all."""
         from emsr.steps import sampled
         from emsr.stores.card import read_card
 
@@ -173,9 +174,12 @@ class Job:
             volume: [one for part in self.settings["data"] if part["volume"] == volume for one in part["train"]]
             for volume in lr
         }
-        mapping = {volume: read_card(path).get("intensity") for volume, path in lr.items()}
+        cards = {volume: read_card(path) for volume, path in lr.items()}
+        mapping = {volume: card.get("intensity") for volume, card in cards.items()}
         looks = {volume: sampled.looks(path, ranges[volume]) for volume, path in lr.items()}
-        return {"intensity": {**intensity, "mapping": mapping}, "looks": looks}
+        made = {volume: card["degradation"] for volume, card in cards.items()}
+        mixed = {} if all(one == next(iter(made.values())) for one in made.values()) else {"degradations": made}
+        return {"intensity": {**intensity, "mapping": mapping}, "looks": looks, **mixed}
 
 
 def _with_mask(options: Any, settings: dict[str, Any]) -> Any:
