@@ -77,7 +77,7 @@ def test_the_layer_gives_means_in_float32() -> None:
     ((32, 48), 4, "enlarged before, made coarser again"),
 ])  # fmt: skip
 def test_flow_has_the_images_size_and_float32(size: tuple[int, int], reduction: int, why: str) -> None:
-    network = CorrelationFlow(3, 4, 2, (8, 8), 3, reduction)
+    network = CorrelationFlow(3, 4, 2, (8, 8), reduction)
     moved, fixed = torch.rand(2, 1, *size), torch.rand(2, 1, *size)
     with torch.autocast("cpu", torch.bfloat16):
         flow = network(moved, fixed)
@@ -90,7 +90,7 @@ def test_flow_has_the_images_size_and_float32(size: tuple[int, int], reduction: 
 
 
 def test_every_part_of_the_flow_network_has_a_gradient() -> None:
-    network = CorrelationFlow(2, 4, 1, (8,), 3, 1)
+    network = CorrelationFlow(2, 4, 1, (8,), 1)
     network(torch.rand(1, 1, 12, 12), torch.rand(1, 1, 12, 12)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
@@ -102,7 +102,7 @@ def test_what_the_volume_takes_is_counted() -> None:
     found = cost.of_network(gpemsr.build(8, 3, options), 3, 16)
     pixels = 16 * 16 + 8 * 8
     assert found.section.macs["flow features"] == 9 * (4 * (1 + 4) * 256 + 4 * (4 + 4) * 64)
-    assert found.centre.macs["flow"] == 3 * pixels * (9 * 4 + 25 * (9 + 4 + 2) * 2), "the volume, then 5x5 convolutions"
+    assert found.centre.macs["flow"] == 3 * pixels * (9 * 4 + 9 * (9 + 4 + 2) * 2), "the volume, then convolutions"
     assert "flow features" not in cost.of_network(gpemsr.build(8, 3, TINY), 3, 16).section.macs
 
 

@@ -59,8 +59,11 @@ class _Correlate(torch.autograd.Function):
         ctx.radius, padded = radius, _padded(b, radius)
         ctx.save_for_backward(a, padded)
         side = 2 * radius + 1
-        products = [(a * window).sum(1) for window in _windows(padded, radius)]
-        return torch.stack(products, 1).unflatten(1, (side, side))
+        volume = a.new_empty(a.shape[0], side**2, *a.shape[-2:])
+        product = torch.empty_like(a)  # one for all: fresh memory for each took three times as long
+        for index, window in enumerate(_windows(padded, radius)):
+            torch.sum(torch.mul(a, window, out=product), 1, out=volume[:, index])
+        return volume.unflatten(1, (side, side))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:

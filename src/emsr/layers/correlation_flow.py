@@ -20,12 +20,10 @@ class CorrelationFlow(nn.Module):
     It has the interface of ``SpyNet``. Images are made ``reduction`` times coarser first, as much as they were enlarged
     before, for what lies between pixels of lr is interpolated. The finest of ``levels`` levels has that size, each
     further one half of it; ``maps`` is the width of the features, ``radius`` the largest displacement that one level
-    corrects along each axis, in its own pixels; ``widths`` and ``kernel`` are of the convolutions that estimate flow.
+    corrects along each axis, in its own pixels; ``widths`` are of the 3x3 convolutions that estimate flow from it.
     """
 
-    def __init__(
-        self, levels: int, maps: int, radius: int, widths: tuple[int, ...], kernel: int, reduction: int
-    ) -> None:
+    def __init__(self, levels: int, maps: int, radius: int, widths: tuple[int, ...], reduction: int) -> None:
         super().__init__()
         if levels < 1 or maps < 1:
             raise ValueError(f"flow_levels {levels} and flow_maps {maps} make no pyramid: use 1 or more of each")
@@ -33,7 +31,7 @@ class CorrelationFlow(nn.Module):
         self.correlation = Correlation(radius)
         self.features = nn.ModuleList(_Features(maps if level else 1, maps) for level in range(levels))
         ends = (self.correlation.channels + maps + 2, *widths, 2)
-        self.levels = nn.ModuleList(_estimator(ends, kernel) for _ in range(levels))
+        self.levels = nn.ModuleList(_estimator(ends) for _ in range(levels))
 
     def forward(self, moved: Tensor, fixed: Tensor) -> Tensor:
         """Two images (batch, 1, y, x) in [0, 1] -> flow (batch, 2, y, x), channels (dx, dy) in pixels, in float32.
@@ -84,10 +82,10 @@ class _Features(nn.Sequential):
         super().__init__(conv(inputs, width), nn.LeakyReLU(0.1), conv(width, width))
 
 
-def _estimator(ends: tuple[int, ...], kernel: int) -> nn.Sequential:
+def _estimator(ends: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(ends):
-        layers += [conv(inputs, outputs, kernel), nn.LeakyReLU(0.1)]
+        layers += [conv(inputs, outputs), nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers[:-1])
 
 

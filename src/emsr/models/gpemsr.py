@@ -88,7 +88,7 @@ class Options:
     flow_scale: int  # lr sections are enlarged by it before flow
     flow_levels: int
     flow_widths: tuple[int, ...]
-    flow_kernel: int
+    flow_kernel: int  # of spynet; correlation has 3x3 convolutions
     flow_channels: int  # of spynet: 3 for published weights, 1 otherwise
     # cards that were written without them mean these
     flow: str = "spynet"  # or "correlation"
@@ -174,10 +174,10 @@ def flow_network(options: Options) -> SpyNet | CorrelationFlow:
     """The flow network that the options describe; ValueError for one that is unknown."""
     if options.flow not in FLOWS:
         raise ValueError(plugins.unknown("option flow", options.flow, FLOWS))
-    levels, widths, kernel = options.flow_levels, options.flow_widths, options.flow_kernel
+    levels, widths = options.flow_levels, options.flow_widths
     if options.flow == "spynet":
-        return SpyNet(levels, widths, kernel, options.flow_channels)
-    return CorrelationFlow(levels, options.flow_maps, options.flow_radius, widths, kernel, options.flow_scale)
+        return SpyNet(levels, widths, options.flow_kernel, options.flow_channels)
+    return CorrelationFlow(levels, options.flow_maps, options.flow_radius, widths, options.flow_scale)
 
 
 def build(scale: int, sections: int, options: Options) -> Gpemsr:
