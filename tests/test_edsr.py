@@ -21,7 +21,7 @@ from emsr.steps.train import train
 from emsr.training import schedule
 from network_goldens import any_numbers
 from sr_project import SrProject, tissue_like
-from test_train_step import put, texture
+from train_project import put, texture
 
 PUBLISHED = edsr.PRESETS["published"]
 

@@ -27,7 +27,7 @@ from emsr.stores.card import write_card
 from emsr.tissue import grow
 from sr_project import SrProject, write_weights
 from test_config import ROOT
-from test_train_step import put, settings, texture
+from train_project import put, settings, texture
 
 SIZE = (40.0, 32.0, 32.0)
 U8 = np.dtype(np.uint8)
