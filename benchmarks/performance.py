@@ -173,11 +173,11 @@ def size(found: Json) -> Iterator[str]:
     )
     yield ""
     yield from table(
-        ("model", "sr voxels", "shape", "seconds", "ns a voxel", "peak memory, MB"),
+        ("model", "sr voxels", "shape", "seconds", "ns a voxel"),
         (
             (
                 *(model, f"2^{power}", " x ".join(map(str, one["shape"])), f"{one['seconds']:.1f}"),
-                *(f"{one['nanoseconds_a_voxel']:.1f}", f"{one['peak_rss_mb']:.0f}"),
+                f"{one['nanoseconds_a_voxel']:.1f}",
             )
             for model, sizes in found.items()
             for power, one in sizes.items()
@@ -203,12 +203,11 @@ def trained(found: Json) -> Iterator[str]:
     )
     yield ""
     yield from table(
-        ("precision", "PSNR, dB", "change", "largest difference", "same indices", "sr voxels/s, one worker"),
+        ("precision", "PSNR, dB", "change", "largest difference", "same indices"),
         (
             (
                 *(precision, f"{one['psnr']:.3f}", f"{one.get('psnr_change', 0):+.4f}"),
                 *(one.get("largest_difference", 0), _share(one.get("same_indices", 1.0))),
-                f"{one['voxels_per_second']:,.0f}",
             )
             for precision, one in found["precision"].items()
         ),

@@ -41,7 +41,7 @@ from project import Project, grey, weights
 SCALE, WINDOW, OVERLAP = 8, 64, 8
 LR = (12, 120, 232)  # 2 x 4 columns of windows
 COPIED = (32, 384, 384)  # lr of the copy: 302 million voxels of sr
-FLAT = (32, 256, 256)  # lr of the smaller volume
+FLAT = (128, 256, 256)  # lr of the smaller volume: four layers of shards, so that caches have filled
 
 
 def spread(ratios: list[float]) -> dict[str, Any]:

@@ -69,7 +69,6 @@ def _figures(shape: tuple[int, int, int], took: list[dict[str, Any]]) -> dict[st
         "nanoseconds_a_voxel": round(statistics.median(whole) / voxels * 1e9, 2),
         "rounds": [round(seconds / voxels * 1e9, 2) for seconds in whole],
         **{step: round(statistics.median(one[step] for one in took), 3) for step in ("superresolve", "stitch")},
-        "peak_rss_mb": max(one["stats"]["peak_rss_mb"] for one in took),
     }
 
 

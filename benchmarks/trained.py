@@ -84,34 +84,32 @@ def measured(stated: argparse.Namespace, folder: Path) -> dict[str, Any]:
     size = (len(lr), lr.shape[1] * card["scale"], lr.shape[2] * card["scale"])
     hr = last_sections(stated.folder / "hr.json", stated.sections, size)
 
-    def made(overlap: int, precision: str) -> tuple[np.ndarray, dict[str, Any], float]:
+    def made(overlap: int, precision: str) -> tuple[np.ndarray, dict[str, Any]]:
         how = {"device": stated.device, "precision": precision, "voxel_size_nm": voxel_size_nm}
         one = Project(folder / f"{overlap}.{precision}", stated.card, overlap, **how)
         one.folder.mkdir()
         one.take_lr(lr)
-        took = one.run(stated.workers)
-        return one.sr(), read_json(one.folder / "sr.json"), took["stats"]["voxels_per_second"]
+        one.run(stated.workers)
+        return one.sr(), read_json(one.folder / "sr.json")
 
     found: dict[str, Any] = {"overlap": {}, "precision": {}, "device": stated.device, "sr": list(size)}
     full = {overlap: made(overlap, "float32") for overlap in stated.overlaps}
-    for overlap, (voxels, sr, speed) in full.items():
+    for overlap, (voxels, sr) in full.items():
         found["overlap"][str(overlap)] = {
             "seams": {axis: None if s is None else round(s, 4) for axis, s in sr["seams"]["window"].items()},
             **{"psnr": round(decibels(voxels, hr), 3), "cost": round(cost_of(card, overlap), 3)},
-            "voxels_per_second": speed,
         }
     least = min(stated.overlaps)
-    voxels, _, speed = full[least]
+    voxels, _ = full[least]
     exact = indices(stated.card, lr, "float32", stated.device)
-    found["precision"]["float32"] = {"psnr": round(decibels(voxels, hr), 4), "voxels_per_second": speed}
+    found["precision"]["float32"] = {"psnr": round(decibels(voxels, hr), 4)}
     for precision in stated.precisions:
-        reduced, _, speed = made(least, precision)
+        reduced, _ = made(least, precision)
         same = indices(stated.card, lr, precision, stated.device)
         found["precision"][precision] = {
             "psnr": round(decibels(reduced, hr), 4),
             "psnr_change": round(decibels(reduced, hr) - decibels(voxels, hr), 4),
             "largest_difference": int(np.abs(reduced.astype(int) - voxels).max()),
-            "voxels_per_second": speed,
             "same_indices": None if exact is None or same is None else round(float((exact == same).float().mean()), 5),
         }
     return found
