@@ -192,7 +192,10 @@ def size(found: Json) -> Iterator[str]:
 def trained(found: Json) -> Iterator[str]:
     yield "## Overlap and precision, with trained weights"
     yield ""
-    yield "Seams: how much steeper grey levels are at borders of windows than elsewhere (1: nothing to see)."
+    yield (
+        f"{found['about']} (docs/results.md), {' x '.join(map(str, found['sr']))} voxels of sr. Seams: how much "
+        "steeper grey levels are at borders of windows than elsewhere (1: nothing to see)."
+    )
     yield ""
     yield from table(
         ("overlap, lr pixels", "seams y", "seams x", "PSNR, dB", "cost in 16 jobs"),

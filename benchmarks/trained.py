@@ -92,7 +92,8 @@ def measured(stated: argparse.Namespace, folder: Path) -> dict[str, Any]:
         one.run(stated.workers)
         return one.sr(), read_json(one.folder / "sr.json")
 
-    found: dict[str, Any] = {"overlap": {}, "precision": {}, "device": stated.device, "sr": list(size)}
+    about = f"{card['model']} at x{card['scale']}, window {card['window']}, volume {stated.folder.resolve().name}"
+    found: dict[str, Any] = {"about": about, "overlap": {}, "precision": {}, "device": stated.device, "sr": list(size)}
     full = {overlap: made(overlap, "float32") for overlap in stated.overlaps}
     for overlap, (voxels, sr) in full.items():
         found["overlap"][str(overlap)] = {
