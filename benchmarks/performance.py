@@ -131,8 +131,9 @@ def pipeline(found: Json) -> Iterator[str]:
     yield (
         "Reading and writing alone, with overlaps, halo, hashes and durable records, hold "
         f"**{copied['ratio']:.2f}** {spread(copied['ratios'])} of one plain tensorstore copy of an array like sr "
-        f"({copied['plain_voxels_per_second'] / 1e6:.0f} million voxels/s). A volume 8 times as deep takes "
-        f"{memory['ratio']:.3f} times the memory ({memory['peak_mb']['1']:.0f} and {memory['peak_mb']['8']:.0f} MB)."
+        f"({copied['plain_voxels_per_second'] / 1e6:.0f} million voxels/s). A volume of 1024 sections takes "
+        f"{memory['ratio']:.3f} times the memory of one of 128 ({memory['peak_mb']['1']:.0f} and "
+        f"{memory['peak_mb']['8']:.0f} MB)."
     )
 
 
