@@ -5,7 +5,10 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: install install-dev chromium demo test check bench clean
+# LOCKED=1: everything but torch and the libraries of its build by the hashes of lock.txt
+HASHED = .venv/bin/pip install --disable-pip-version-check --no-deps
+
+.PHONY: install install-dev chromium demo test check audit lock bench clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -13,7 +16,7 @@ install-dev: .venv/installed-dev
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "emsr needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(PIP) --editable .
+	$(if $(LOCKED),$(HASHED) --require-hashes --requirement lock.txt && $(PIP) torch && $(HASHED),$(PIP)) --editable .
 	@touch $@
 
 .venv/installed-dev: .venv/installed
@@ -42,6 +45,19 @@ check: install-dev
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	codespell
+
+# asks for known weaknesses of everything that is pinned; without the network, or an answer for one of them, it fails
+audit: install-dev
+	pip-audit --strict --disable-pip --no-deps --requirement lock.txt --requirement constraints.txt
+
+# the versions of .venv, with the hashes of all their files; a build of torch and what it brings have hashes of their own
+lock: install-dev
+	$(PIP) uv
+	.venv/bin/pip freeze --exclude-editable | grep -v -e '^torch==' -e '^uv==' > .venv/versions.txt
+	uv pip compile pyproject.toml --extra dev --constraint constraints.txt --constraint .venv/versions.txt --universal \
+	  --python-version 3.11.4 --generate-hashes --no-header --no-annotate --quiet --output-file .venv/lock.txt
+	{ echo '# Made by `make lock`: what the tests passed with, but torch (SECURITY.md, Packages)'; \
+	  awk '/^[a-z]/ {kept = !/^(torch|triton|nvidia-|cuda-)/} kept' .venv/lock.txt; } > lock.txt
 
 # measures on an otherwise idle machine and writes docs/performance.md; what is measured on trained weights needs a finished
 # run: make bench TRAINED="results/tissue results/trainings/tissue/fusion.json"

@@ -4,8 +4,11 @@ import sys
 from pathlib import Path
 
 from emsr.commands.check import stop_unless_fit
+from emsr.config_files import stop_unless_harmless
 from emsr.segmenting import Segmenting
 from emsr.settings import Settings, wildcard
+
+stop_unless_harmless("config.yaml", *workflow.configfiles)
 
 
 configfile: "config.yaml"

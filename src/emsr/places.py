@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
+import socket
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 SCHEMES = ("file", "gs", "s3", "https", "http")
 PREFIX = "precomputed://"
 MISSING = "does not exist"
+INWARD = ("metadata", "metadata.google.internal", "fd00:ec2::254")  # where clouds give credentials to their machines
 
 
 def is_address(place: str) -> bool:
@@ -48,7 +53,7 @@ def fault(path: Path) -> str | None:
 
 def check_address(place: str) -> None:
     """ValueError, in one line and without what may be secret, for an address that emsr does not read."""
-    shown = ascii(place.partition("?")[0].partition("#")[0].rpartition("@")[2])
+    shown = ascii(without_secrets(place))
     if place.startswith("graphene://"):
         raise ValueError(f"address {shown}: graphene is unverified, so it is refused: export it as precomputed")
     if not place.startswith(PREFIX):
@@ -62,3 +67,39 @@ def check_address(place: str) -> None:
         raise ValueError(
             f"address {shown} holds a query or a login: leave them out, credentials belong into ~/.cloudvolume/secrets"
         )
+    try:
+        inward = scheme in ("http", "https") and is_inward(f"{scheme}://{rest}")
+    except ValueError as error:
+        raise ValueError(f"address {shown} cannot be understood ({error}): correct it") from None
+    if inward:
+        raise ValueError(
+            f"address {shown} lies in this machine's own network, which gives out credentials: copy it here"
+        )
+
+
+def without_secrets(place: str) -> str:
+    """An address without query, login and what may be a part of them."""
+    head = re.split(r"[?#]", place, maxsplit=1)[0]
+    if "@" in place and "@" not in head:  # a password with ? or # in it
+        return place.partition("//")[0] + "//..."
+    return head.rpartition("@")[2]
+
+
+def is_inward(url: str) -> bool:
+    """Whether a http address is link-local, or of a service of metadata: no volume lies there, but credentials do.
+
+    ValueError for what is no address.
+    """
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host in INWARD:
+        return True
+    found: ipaddress.IPv4Address | ipaddress.IPv6Address
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            found = ipaddress.ip_address(socket.inet_aton(host))  # 2852039166, 0xa9fea9fe
+        except (OSError, UnicodeError):
+            return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return found.is_link_local or bool(mapped and mapped.is_link_local)

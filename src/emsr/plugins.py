@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parent
 NOT_PLUGINS = {
     "__init__",
     "affinity_geometry",
+    "archive",
     "checkpoint",
     "gpemsr_recipe",
     "indexer",
@@ -48,6 +49,8 @@ def load(kind: str, name: str) -> ModuleType:
 
 def file_of(kind: str, name: str) -> Path:
     """The file of plug-in ``name``; raises ValueError if there is none."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{kind.removesuffix('s')} name {name!a} is no name of a Python module; correct it")
     if "." not in name:
         file = PACKAGE / kind / f"{name}.py"
         if file.is_file() and name not in NOT_PLUGINS:

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from emsr import plugins
+from emsr import config_files, plugins
 from emsr.config import Config, Layout, Range, Segment, Source, Superresolve, Volume, WeightsFile, parse
 
 if TYPE_CHECKING:
@@ -34,19 +32,8 @@ def read_configs(configs: list[Path]) -> Config:
 
     values: dict[str, Any] = {}
     for file in configs:
-        update_config(values, _read(file))
+        update_config(values, config_files.read(file))
     return parse(values)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file."""
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())}): mend it there") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} holds no keys with values: start from config.yaml")
-    return values
 
 
 def stop_unless_fit(config: Config) -> None:

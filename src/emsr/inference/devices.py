@@ -32,7 +32,7 @@ def claimed(device: str) -> Iterator[str]:
         return
     count = torch.cuda.device_count()
     for number in range(count):
-        lock = os.open(_lock(number), os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(_lock(number), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -75,7 +75,11 @@ def load_state(path: Path, card: Mapping[str, Any] | None = None) -> dict[str, T
 
 
 def network(card: Mapping[str, Any]) -> nn.Module:
-    """The network of the card's stage, untrained: the model's own, or what it builds for an earlier stage."""
+    """The network of the card's stage, untrained: the model's own, or what it builds for an earlier stage.
+
+    Raises ValueError where the card names a module that is no model; that is seen without importing it.
+    """
+    plugins.fields(plugins.file_of("models", str(card["model"])), "Options")
     module = plugins.load("models", card["model"])
     options = module.Options(**_tuples(card["options"]))
     if hasattr(module, "network"):
@@ -102,18 +106,26 @@ def load(
     """The network of weights ``path`` in evaluation mode on ``device``, without gradients."""
     card = load_card(path)
     expect(card, path, stage, scale)
+    state = load_state(path, card)
+    with torch.device("meta"):  # without memory: the card's options may say any size
+        check_fit(network(card), state, str(path))
     model = network(card)
-    fill(model, load_state(path, card), str(path))
+    fill(model, state, str(path))
     return model.to(device).eval().requires_grad_(False)
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Copy ``state`` into ``model``; a one-line ValueError names what is missing, unknown or misshapen."""
+    check_fit(model, state, source)
+    model.load_state_dict(dict(state))
+
+
+def check_fit(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise a one-line ValueError, which names what is missing, unknown or misshapen, unless ``state`` is a model's."""
     own = model.state_dict()
     wrong = differences({name: tuple(tensor.shape) for name, tensor in own.items()}, state)
     if wrong:
         raise ValueError(f"{source} does not fit the network: {wrong}; use weights of the same model and options")
-    model.load_state_dict(dict(state))
 
 
 def differences(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from emsr.layers.features import Vgg19, VggLayer
-from emsr.models import gpemsr, published_affinity, published_edsr
+from emsr.models import archive, gpemsr, published_affinity, published_edsr
 from emsr.models.checkpoint import differences
 
 SECTIONS = 5
@@ -124,15 +124,19 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: check the path of the weights")
+    archive.check_archive(path)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, MemoryError) as error:
         reason = str(error).strip().split("\n")[0][:120]
+        if isinstance(error, pickle.UnpicklingError):  # whose text tells how to run it all the same
+            reason = "it is none, or holds more than tensors"
         raise ValueError(f"{path} cannot be read as PyTorch weights ({reason}): download it again") from None
     for wrapper in ("params", "state_dict", "model_weights"):
         state = state[wrapper] if isinstance(state, Mapping) and wrapper in state else state
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ValueError(f"{path} holds no dictionary of tensors: give a checkpoint of weights")
+    archive.check_tensors(path, state)
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 

@@ -210,5 +210,7 @@ def _noting(function: Any, at: int, *given: Any, **how: Any) -> Any:
 
 
 def _send(send: Any, request: Any, **how: Any) -> Any:
-    """Send a request that fails after `SILENCE_S` of silence."""
+    """Send a request, maybe one that a server redirects to, that fails after `SILENCE_S` of silence."""
+    if places.is_inward(request.url):
+        raise ValueError("it redirects to this machine's own network, which gives out credentials")
     return send(request, **{**how, "timeout": SILENCE_S})
