@@ -47,6 +47,7 @@ VERBS = {
     "clean": "emsr.commands.clean",
     "check": "emsr.commands.check",
     "plan": "emsr.commands.plan",
+    "status": "emsr.commands.status",
 }
 USER_MISTAKES = (ValueError, OSError)
 UNFINISHED = os.EX_TEMPFAIL  # 75: start it again
