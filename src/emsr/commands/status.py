@@ -131,7 +131,7 @@ def _held(jobs: Sequence[Json], states: Collection[str], left: Collection[str]) 
 
 
 def _pace(jobs: Sequence[Json], left: int) -> dict[str, float | None]:
-    """Voxels and seconds left, and voxels a second of the jobs that run: each at its own pace, or the mean of others."""
+    """Voxels and seconds left, and voxels a second of the jobs that run: each its own, or the mean of others."""
     known = [job["rate"] for job in jobs if job["rate"]]
     mean = sum(known) / len(known) if known else None
     paces = [job["rate"] or mean for job in jobs if job["state"] == "running"]

@@ -44,6 +44,10 @@ class Records:
         """Where a shard's record stands."""
         return self.folder / f"{shard_name(index)}.json"
 
+    def file(self, index: Triple) -> Path:
+        """Where a shard's voxels stand."""
+        return self.array.joinpath("0", "c", *self._before, *map(str, index))
+
     def read(self, index: Triple) -> Any:
         """What stands in the place of a shard's record; None where that is nothing or no JSON."""
         try:
@@ -112,5 +116,5 @@ class Records:
         return {"schema": SCHEMA, "box": sides, "inputs_sha256": inputs, **self._hashes}
 
     def _has_voxels(self, index: Triple) -> bool:
-        file = self.array.joinpath("0", "c", *self._before, *map(str, index))
+        file = self.file(index)
         return file.is_file() and file.stat().st_size > 0

@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emsr import durable
 from emsr.geometry import Triple
 from emsr.plan import shard_name
+
+if TYPE_CHECKING:
+    from emsr.inference.records import Records
 
 BEAT_SECONDS = 30.0
 
@@ -35,14 +38,16 @@ class Stats:
 
 
 @contextmanager
-def attempt(mark: Path, array: str, mine: Sequence[Triple], todo: Sequence[Triple]) -> Iterator[Stats]:
-    """Stats beside `mark` of an attempt at `todo`, those of a job's shards (`mine`) that it computes, of an array.
+def attempt(mark: Path, records: Records, mine: Sequence[Triple], todo: Sequence[Triple]) -> Iterator[Stats]:
+    """Stats beside `mark` of an attempt at `todo`, those of a job's shards (`mine`) that it computes.
 
     While it runs, the file's time stamp is renewed twice a minute, so that one which was killed can be told from one
-    that works; one that fails states the reason.
+    that works; one that fails states the reason. What killed attempts left of records and marks is removed first.
     """
     path, ended = mark.with_suffix(".stats.json"), threading.Event()
-    stats = Stats(path, array, mine, todo)
+    for folder in (records.folder, mark.parent):
+        durable.sweep(folder)
+    stats = Stats(path, records.array.name, mine, todo)
     beat = threading.Thread(target=_beat, args=(path, ended), daemon=True)
     beat.start()
     try:

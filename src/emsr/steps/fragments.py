@@ -113,7 +113,7 @@ def fragments(settings: dict, allocate: Path, job: str, out: Path, *, workers: i
     mine = plan.shards_of_job(records.grid, number, n, records.within)
     open_ones = [index for index in mine if records.settled(index) is None]
     todo = {records.grid.box(index): index for index in open_ones if index not in records.skipped}
-    with attempt(out, records.array.name, mine, list(todo.values())) as stats:
+    with attempt(out, records, mine, list(todo.values())) as stats:
         jobs.leave_empty(records, [index for index in open_ones if index in records.skipped])
         if todo:
             cut = _cutter(allocate, stated, settings, records)

@@ -69,7 +69,7 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
     todo = [index for index in open_ones if index not in records.skipped]
     have = len(mine) - len(open_ones)
     log.info("job %s: %d shards to compute, %d to leave empty, %d have records", job, len(todo), len(outside), have)
-    with attempt(out, records.array.name, mine, todo) as stats:
+    with attempt(out, records, mine, todo) as stats:
         leave_empty(records, outside)
         if todo:
             stats.add(_compute(allocate, stated, records, mine, workers))
@@ -100,6 +100,7 @@ def write_proof(allocate: Path, settings: Mapping[str, Any], marks: list[Path]) 
     """Beside `allocate`: the marks that a whole was proved by, for `plan.proved`."""
     named = [os.path.relpath(mark, allocate.parent) for mark in marks]
     durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": named})
+    durable.sweep(allocate.parent)
 
 
 def leave_empty(records: Records, indices: list[Triple]) -> None:
