@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from emsr import plugins
+from emsr import durable, plugins
 from emsr.progress import UnfinishedError
 
 VERBS = {
@@ -47,6 +47,9 @@ VERBS = {
     "clean": "emsr.commands.clean",
     "check": "emsr.commands.check",
     "plan": "emsr.commands.plan",
+    "status": "emsr.commands.status",
+    "verify": "emsr.commands.verify",
+    "repair": "emsr.commands.repair",
 }
 USER_MISTAKES = (ValueError, OSError)
 UNFINISHED = os.EX_TEMPFAIL  # 75: start it again
@@ -167,6 +170,8 @@ def _run(arguments: dict[str, Any]) -> int:
     _log_to(arguments.pop("log"))
     try:
         function(**arguments)
+        if isinstance(arguments.get("out"), Path):
+            durable.sweep(arguments["out"].parent)
     except USER_MISTAKES as error:
         if traceback:
             raise

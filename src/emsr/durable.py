@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
+import time
 import uuid
 from pathlib import Path
 from typing import Any
+
+PARTIAL = re.compile(r"\..+\.(?:(?P<host>[A-Za-z0-9_-]+)-(?P<pid>[0-9]+)-)?[0-9a-f]{32}\.partial")
+ABANDONED_SECONDS = 3600.0
+TRIALS = 3
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -15,14 +22,59 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.read_bytes() == content:
         return
-    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")
+    for trial in range(TRIALS):
+        partial = path.with_name(f".{path.name[:100]}.{_host()}-{os.getpid()}-{uuid.uuid4().hex}.partial")
+        try:
+            with partial.open("xb") as stream:
+                stream.write(content)
+            settle(partial, path)
+            return
+        except FileNotFoundError:
+            if trial == TRIALS - 1 or not path.parent.is_dir():
+                raise  # else another process took it for abandoned
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def sweep(folder: Path) -> int:
+    """Remove the temporary files of `write_bytes` in `folder` whose processes are dead; says how many.
+
+    A process of this machine is asked; of another one, or where nobody can be asked, a file of an hour counts as
+    abandoned, and whoever still writes it begins again: a sweep loses nothing.
+    """
     try:
-        with partial.open("xb") as stream:
-            stream.write(content)
-        settle(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        names = os.listdir(folder)
+    except OSError:
+        return 0
+    found = [match for match in map(PARTIAL.fullmatch, names) if match]
+    return sum(_swept(Path(folder, match[0]), match["host"], int(match["pid"] or 0)) for match in found)
+
+
+def _swept(partial: Path, host: str | None, pid: int) -> bool:
+    try:
+        if time.time() - partial.stat().st_mtime < ABANDONED_SECONDS and (host != _host() or _lives(pid)):
+            return False
+        partial.unlink()
+    except OSError:  # it has its name by now, or may not be touched
+        return False
+    return True
+
+
+def _host() -> str:
+    """This machine, as a part of a file name."""
+    return re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname())[:40] or "_"
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def settle(partial: Path, path: Path) -> None:

@@ -44,30 +44,39 @@ class Records:
         """Where a shard's record stands."""
         return self.folder / f"{shard_name(index)}.json"
 
-    def holding(self, index: Triple) -> dict[str, Any] | None:
-        """The record of a shard, if it holds."""
+    def file(self, index: Triple) -> Path:
+        """Where a shard's voxels stand."""
+        return self.array.joinpath("0", "c", *self._before, *map(str, index))
+
+    def read(self, index: Triple) -> Any:
+        """What stands in the place of a shard's record; None where that is nothing or no JSON."""
         try:
-            record = durable.read_json(self.path(index))
+            return durable.read_json(self.path(index))
         except (OSError, ValueError):
             return None
-        layer = {"inputs_sha256": self._inputs[index[0]]}
-        expected = [self._expected(index), self._expected(index) | layer]
-        same = isinstance(record, dict) and any(expected[n].items() <= record.items() for n in (0, 1))
-        return record if same and "sha256" in record and self._has_voxels(index) else None
+
+    def holding(self, index: Triple) -> dict[str, Any] | None:
+        """The record of a shard, if it holds."""
+        record = self.read(index)
+        return record if self._of_computed(index, record) and self._has_voxels(index) else None
 
     def settled(self, index: Triple) -> dict[str, Any] | None:
         """The record of a shard that needs no more work: it was computed, or is skipped and says so.
 
         What was computed before, when more was made, stays.
         """
-        computed = self.holding(index)
-        if computed or index not in self.skipped:
-            return computed
-        try:
-            record: Any = durable.read_json(self.path(index))
-        except (OSError, ValueError):
-            return None
-        return record if record == self._of_skipped(index) and self._has_voxels(index) else None
+        record = self.read(index)
+        return record if self.fits(index, record) and self._has_voxels(index) else None
+
+    def fits(self, index: Triple, record: Any) -> bool:
+        """Whether a record is one of the shard, settings, weights and inputs of now, whatever became of the voxels."""
+        return self._of_computed(index, record) or (index in self.skipped and record == self._of_skipped(index))
+
+    def _of_computed(self, index: Triple, record: Any) -> bool:
+        expected = self._expected(index)
+        layer = expected | {"inputs_sha256": self._inputs[index[0]]}
+        same = isinstance(record, dict) and any(one.items() <= record.items() for one in (expected, layer))
+        return same and "sha256" in record
 
     def refuse_mixture(self, indices: Iterable[Triple], device: str) -> None:
         """Raise ValueError if a record that holds was made on another kind of device than `device`."""
@@ -107,5 +116,5 @@ class Records:
         return {"schema": SCHEMA, "box": sides, "inputs_sha256": inputs, **self._hashes}
 
     def _has_voxels(self, index: Triple) -> bool:
-        file = self.array.joinpath("0", "c", *self._before, *map(str, index))
+        file = self.file(index)
         return file.is_file() and file.stat().st_size > 0

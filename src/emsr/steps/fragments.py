@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emsr import durable, plan
 from emsr.geometry import Box, ShardGrid, Triple, triple
 from emsr.steps import jobs, proof
+from emsr.steps.attempts import attempt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,14 +113,14 @@ def fragments(settings: dict, allocate: Path, job: str, out: Path, *, workers: i
     mine = plan.shards_of_job(records.grid, number, n, records.within)
     open_ones = [index for index in mine if records.settled(index) is None]
     todo = {records.grid.box(index): index for index in open_ones if index not in records.skipped}
-    jobs.leave_empty(records, [index for index in open_ones if index in records.skipped])
-    stats = jobs.Stats(out.with_suffix(".stats.json"), job, mine, list(todo.values()))
-    if todo:
-        cut = _cutter(allocate, stated, settings, records)
-        each(lambda box: cut(box, todo[box]), list(todo), workers, "cutting fragments")
-    jobs.write_mark(out, job, stated, records, mine)
-    spent = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
-    stats.add({"state": "finished", **spent})
+    with attempt(out, records, mine, list(todo.values())) as stats:
+        jobs.leave_empty(records, [index for index in open_ones if index in records.skipped])
+        if todo:
+            cut = _cutter(allocate, stated, settings, records)
+            each(lambda box: cut(box, todo[box]), list(todo), workers, "cutting fragments")
+        jobs.write_mark(out, job, stated, records, mine)
+        spent = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
+        stats.add({"state": "finished", **spent})
 
 
 def _cutter(

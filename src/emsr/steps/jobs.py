@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from emsr import durable, plan
 from emsr.geometry import Triple, triple
+from emsr.steps.attempts import attempt
 
 if TYPE_CHECKING:
     from emsr.inference.meter import Meter
@@ -66,14 +67,14 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
     open_ones = [index for index in mine if records.settled(index) is None]
     outside = [index for index in open_ones if index in records.skipped]
     todo = [index for index in open_ones if index not in records.skipped]
-    stats = Stats(out.with_suffix(".stats.json"), job, mine, todo)
     have = len(mine) - len(open_ones)
     log.info("job %s: %d shards to compute, %d to leave empty, %d have records", job, len(todo), len(outside), have)
-    leave_empty(records, outside)
-    if todo:
-        stats.add(_compute(allocate, stated, records, mine, workers))
-    write_mark(out, job, stated, records, mine)
-    stats.add({"state": "finished", "seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": peak_rss_mb()})
+    with attempt(out, records, mine, todo) as stats:
+        leave_empty(records, outside)
+        if todo:
+            stats.add(_compute(allocate, stated, records, mine, workers))
+        write_mark(out, job, stated, records, mine)
+        stats.add({"state": "finished", "seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": peak_rss_mb()})
 
 
 def write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Records, mine: list[Triple]) -> None:
@@ -99,22 +100,7 @@ def write_proof(allocate: Path, settings: Mapping[str, Any], marks: list[Path]) 
     """Beside `allocate`: the marks that a whole was proved by, for `plan.proved`."""
     named = [os.path.relpath(mark, allocate.parent) for mark in marks]
     durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": named})
-
-
-class Stats:
-    """What a step took; written at its start too, so that attempts that were killed count."""
-
-    def __init__(self, path: Path, job: str, mine: list[Triple], todo: list[Triple]) -> None:
-        self._path = path
-        attempts = durable.read_json(path)["attempt"] if path.is_file() else 0
-        computed = [plan.shard_name(index) for index in todo]
-        self._stats: dict[str, Any] = {"job": job, "attempt": attempts + 1, "computed": computed}
-        self.add({"skipped": len(mine) - len(todo), "state": "running"})
-
-    def add(self, found: Mapping[str, Any]) -> None:
-        """State more, at once."""
-        self._stats |= found
-        durable.write_json(self._path, self._stats)
+    durable.sweep(allocate.parent)
 
 
 def leave_empty(records: Records, indices: list[Triple]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emsr.durable import read_json, write_json
+from emsr.durable import read_json, sweep, write_json
 
 SCHEMA = 1
 KEYS = frozenset(
@@ -22,11 +22,15 @@ def root_sha256(section_sha256: Sequence[str]) -> str:
 
 
 def write_card(path: Path, card: dict[str, Any]) -> None:
-    """Write an image card; `schema` and the root hash `sha256` are filled in. ValueError where a key is lacking."""
+    """Write an image card; `schema` and the root hash `sha256` are filled in. ValueError where a key is lacking.
+
+    What killed processes left of files beside it is removed.
+    """
     whole = {"schema": SCHEMA, "sha256": root_sha256(card["section_sha256"]), **card}
     if lacking := KEYS - set(whole):
         raise ValueError(f"card {path} lacks {', '.join(sorted(lacking))}")
     write_json(path, whole)
+    sweep(Path(path).parent)
 
 
 def read_card(path: Path) -> dict[str, Any]:

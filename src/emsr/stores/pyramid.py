@@ -32,6 +32,32 @@ def pyramid(path: Path, workers: int, any_made: Callable[[Box], bool] | None = N
         each(partial(_make_shard, fine, coarse, empty), shard_boxes(coarse), workers, f"level {level}")
 
 
+def differing(path: Path, workers: int) -> list[tuple[int, Box]]:
+    """Level and box of every shard of the coarser levels that lacks, or holds other voxels than the level below gives.
+
+    A shard below which something cannot be read is not among them. Memory is that of `pyramid`.
+    """
+    found: list[tuple[int, Box]] = []
+    for level in range(1, level_total(path)):
+        fine, coarse = open_array(path, level - 1), open_array(path, level)
+        boxes = shard_boxes(coarse)
+        same = each(partial(_same, fine, coarse), boxes, workers, f"checking level {level}")
+        found += [(level, box) for box, holds in zip(boxes, same, strict=True) if not holds]
+    return found
+
+
+def _same(fine: ts.TensorStore, coarse: ts.TensorStore, box: Box) -> bool:
+    """Whether a shard of the coarse level holds what the fine one gives, as far as that can be read."""
+    try:
+        wanted = _coarser(fine, coarse, box)
+    except (OSError, ValueError):
+        return True
+    try:
+        return np.array_equal(read_box(coarse, box), wanted)
+    except (OSError, ValueError):
+        return False
+
+
 def halve(voxels: np.ndarray) -> np.ndarray:
     """(z, y, x) to (z, y/2, x/2), rounded up; the last row or column of an odd side stands for itself.
 
@@ -74,13 +100,17 @@ def _mode(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndar
 
 
 def _make_shard(fine: ts.TensorStore, coarse: ts.TensorStore, empty: Callable[[Box], bool], box: Box) -> None:
-    """One shard of the coarse level, from chunk-sized parts of the fine one."""
+    """One shard of the coarse level is written."""
+    blank = empty(box)
+    voxels = np.zeros(box.shape, coarse.dtype.numpy_dtype) if blank else _coarser(fine, coarse, box)
+    keep_or_write(coarse, box, voxels)
+
+
+def _coarser(fine: ts.TensorStore, coarse: ts.TensorStore, box: Box) -> np.ndarray:
+    """Voxels of one shard of the coarse level, from chunk-sized parts of the fine one."""
     voxels = np.zeros(box.shape, coarse.dtype.numpy_dtype)
-    if empty(box):
-        keep_or_write(coarse, box, voxels)
-        return
     bounds = Box((0, 0, 0), triple(list(fine.shape)))
     parts = ShardGrid(box.shape, (*chunk_shape(coarse)[:2], box.shape[2]))
     for part in map(parts.box, parts.indices):
         voxels[part.slices] = halve(read_box(fine, part.shifted(box.start).scaled(2).intersect(bounds)))
-    keep_or_write(coarse, box, voxels)
+    return voxels

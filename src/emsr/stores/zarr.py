@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from emsr.durable import read_json, write_json
+from emsr.durable import PARTIAL, read_json, sweep, write_json
 from emsr.places import kvstore
 from emsr.stores.foreign import check_written, metadata, open_foreign, source_of
 from emsr.stores.link import SUFFIX, open_link
@@ -40,6 +40,7 @@ def create(path: Path, layout: Layout) -> None:
     for file, document in documents.items():
         if not file.exists():
             write_json(file, document)
+            sweep(file.parent)
 
 
 def recreate(path: Path, layout: Layout) -> None:
@@ -81,8 +82,15 @@ def open_array(path: Path, level: int = 0, *, write: bool = False, cache_bytes: 
 def write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.ndarray) -> None:
     """Write `voxels` (z, y, x), or (c, z, y, x), from corner `start` (z, y, x) on; durable when this returns.
 
-    The box must be whole shards, with all channels.
+    The box must be whole shards, with all channels. What stood there leaves no trace: of a shard that the end of the
+    volume crops, tensorstore would keep what lies past the end, and fail where it is damaged.
     """
+    sides = [int(side or 1) for side in array.chunk_layout.write_chunk.shape or ()][-3:]
+    if any(length % side for length, side in zip(voxels.shape[-3:], sides, strict=True)) and array.kvstore:
+        for number in np.ndindex(*(-(-length // side) for length, side in zip(voxels.shape[-3:], sides, strict=True))):
+            place = [n + low // side for n, low, side in zip(number, start, sides, strict=True)]
+            key = "/".join(map(str, ("c", *[0] * (array.ndim - 3), *place)))
+            array.kvstore.write(key, None).result()
     z, y, x = (slice(low, low + side) for low, side in zip(start, voxels.shape[-3:], strict=True))
     array[..., z, y, x].write(voxels).result()
 
@@ -181,5 +189,6 @@ def _documents(path: Path, layout: Layout) -> dict[Path, dict[str, Any]]:
 def _own(path: Path) -> bool:
     """Whether `create` made what stands at `path`, or began to."""
     if not (path / "zarr.json").exists():
-        return all(entry.name.isdigit() and not (entry / "c").exists() for entry in path.iterdir())
+        made = (entry for entry in path.iterdir() if not PARTIAL.fullmatch(entry.name))
+        return all(entry.name.isdigit() and not (entry / "c").exists() for entry in made)
     return "emsr" in read_json(path / "zarr.json").get("attributes", {})

@@ -1,0 +1,53 @@
+"""`emsr verify`: read everything that is made, and name what is not what it was when it was made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emsr.commands.faults import Fault
+
+
+def verify(results: Path, *, volume: str | None = None, workers: int = 1) -> None:
+    """Read all voxels and say, in a line each, what is damaged, gone, or not what was made; writes nothing.
+
+    RESULTS is the results folder of a config; `--volume` names one of its volumes. Every shard of sr, affinities and
+    fragments is compared with the hash in its record, records with their array, marks with records; every other image
+    with the hashes of its sections on its card, and coarser levels with the one below. What is not made yet is no
+    fault. Ends with exit code 1 where there is one: `emsr repair` lets the next run mend it. A worker holds one shard,
+    or a row of chunks across the volume.
+    """
+    total = bad = 0
+    for checked, faults in examined(results, volume, workers):
+        total += checked
+        bad += len(faults)
+        sys.stdout.writelines(f"{fault}\n" for fault in faults)
+        sys.stdout.flush()
+    if bad:
+        raise ValueError(f"{bad} faults in {total} arrays and cards of {results}: mend them with emsr repair {results}")
+    sys.stdout.write(f"{total} arrays and cards of {results} are what was made\n")
+
+
+def examined(results: Path, volume: str | None, workers: int) -> Iterator[tuple[int, list[Fault]]]:
+    """What is wrong, array by array and card by card, with how many were looked at."""
+    from emsr.commands.faults import Fault, of_array
+    from emsr.commands.image_faults import cards, of_card
+    from emsr.commands.recorded import allocations, open_allocation, volumes
+
+    for name in volumes(results, volume):
+        recorded: dict[Path, list[Fault]] = {}
+        for _, allocate in allocations(results, name):
+            try:
+                array = open_allocation(name, allocate)
+            except (OSError, ValueError) as error:
+                yield 1, [Fault(name, str(error), (allocate,))]
+                continue
+            recorded[array.card] = of_array(array, workers)
+            yield 1, recorded[array.card]
+        for path in cards(results, name):
+            checked, faults = of_card(path, workers, recorded.get(path))
+            if checked:
+                yield 1, faults
