@@ -174,11 +174,11 @@ def size(found: Json) -> Iterator[str]:
     )
     yield ""
     yield from table(
-        ("model", "sr voxels", "shape", "seconds", "ns a voxel"),
+        ("model", "sr voxels", "shape", "seconds", "ns a voxel", "rounds"),
         (
             (
                 *(model, f"2^{power}", " x ".join(map(str, one["shape"])), f"{one['seconds']:.1f}"),
-                f"{one['nanoseconds_a_voxel']:.1f}",
+                *(f"{one['nanoseconds_a_voxel']:.1f}", spread(one["rounds"]) if len(one["rounds"]) > 1 else "one"),
             )
             for model, sizes in found.items()
             for power, one in sizes.items()
@@ -187,7 +187,10 @@ def size(found: Json) -> Iterator[str]:
     )
     yield ""
     for model, sizes in found.items():
-        yield f"{model}: the largest costs {sizes['largest_over_smallest']:.2f} times the smallest a voxel."
+        yield (
+            f"{model}: a voxel of the largest costs {sizes['largest_over_smallest']:.2f} times one of the smallest, "
+            f"of the dearest {sizes['most_over_least']:.2f} times one of the cheapest."
+        )
 
 
 def trained(found: Json) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a voxel costs in small and in large volumes: the steps of super-resolution from an ingested lr to a proved sr.
 
-python benchmarks/size.py [--json] [--largest 30] [--largest-gpemsr 26] [--rounds 1] [--workers 2] [--folder FOLDER]
+python benchmarks/size.py [--json] [--largest 30] [--largest-gpemsr 26] [--rounds 5] [--rounds-gpemsr 1]
+                          [--workers 2] [--folder FOLDER]
 
 allocate, superresolve, stitch in one process, at x4 with `bicubic` from 2^24 to 2^30 voxels of sr, at x8 with gpemsr
 `small` (random weights) from 2^22 to 2^26. Windows of 72 lr pixels that overlap by 8 cover sections of every size here
@@ -45,12 +46,13 @@ def once(folder: Path, model: str, shape: tuple[int, int, int], workers: int) ->
 def measured(stated: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """For each model and size: nanoseconds a voxel, of the whole and of each step."""
     largest = {"bicubic": stated.largest, "gpemsr": stated.largest_gpemsr}
+    rounds = {"bicubic": stated.rounds, "gpemsr": stated.rounds_gpemsr}
     found: dict[str, Any] = {}
     for model, shapes in SHAPES.items():
         wanted = {power: shape for power, shape in shapes.items() if power <= largest[model]}
         once(folder, model, shapes[min(shapes)], stated.workers)
         took: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for _ in range(stated.rounds):
+        for _ in range(rounds[model]):
             for power, shape in wanted.items():
                 took[power].append(once(folder, model, shape, stated.workers))
         found[model] = {str(power): _figures(shape, took[power]) for power, shape in wanted.items()}
@@ -77,7 +79,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--largest", type=int, default=30, help="power of two of voxels of sr, with bicubic")
     parser.add_argument("--largest-gpemsr", type=int, default=26, help="the same with gpemsr")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5, help="of all sizes with bicubic")
+    parser.add_argument(
+        "--rounds-gpemsr", type=int, default=1, help="the same with gpemsr, which is a hundred times slower"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where volumes lie while this runs")
     stated = parser.parse_args()

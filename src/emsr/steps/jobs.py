@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emsr import durable, plan
+from emsr import durable, memory, plan
 from emsr.geometry import Triple, triple
 from emsr.steps.attempts import attempt
 
@@ -197,11 +194,5 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
 
 
 def peak_rss_mb() -> float:
-    """Largest resident memory of this process so far."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # of this program alone: getrusage counts what the process was before it, too
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
-        if found:
-            return round(int(found[1]) / 2**10, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    """Largest resident memory of this process so far, in MiB."""
+    return round(memory.peak_bytes() / 2**20, 1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import resource
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emsr import memory
 from emsr.models.stage import Stage
 from emsr.progress import UnfinishedError, progress
 from emsr.training import schedule, state
@@ -175,7 +175,6 @@ class Trainer:
 
     def spent(self) -> dict[str, float]:
         """What the training took so far, this attempt and those before it that it continues."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         now = {
             "attempts": 1,
             "seconds": time.monotonic() - self.began,
@@ -183,7 +182,7 @@ class Trainer:
             "cpu_seconds": time.process_time() - self.cpu,
         }
         spent = {name: self.before.get(name, 0) + value for name, value in now.items()}
-        return {**spent, "peak_memory_bytes": max(self.before.get("peak_memory_bytes", 0), peak)}
+        return {**spent, "peak_memory_bytes": max(self.before.get("peak_memory_bytes", 0), memory.peak_bytes())}
 
     def _state(self, done: int) -> state.State:
         return {
