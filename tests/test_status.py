@@ -151,8 +151,9 @@ def test_what_a_killed_job_left_counts(tmp_path: Path) -> None:
 
 def test_a_job_that_works_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "BEAT_SECONDS", 0.01)
-    mark = tmp_path / "1-of-1.json"
-    with attempts.attempt(mark, "sr.zarr", [], []) as stats:
+    made = project(tmp_path)
+    records = open_allocation("cells", made.allocation).records
+    with attempts.attempt(made.mark("1-of-1"), records, [], []) as stats:
         os.utime(stats.path, (1, 1))
         deadline = time.monotonic() + 20
         while stats.path.stat().st_mtime < 2 and time.monotonic() < deadline:
