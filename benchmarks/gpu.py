@@ -1,19 +1,22 @@
 """What pays on a GPU: precisions, memory formats, compilation, CUDA graphs, batches of windows; memory of a window.
 
 python benchmarks/gpu.py [--json] [--device cuda] [--preset published] [--scales 8 16] [--windows 64 128] [--rounds 5]
-                         [--variants eager contiguous compile graphs batch2 batch4]
+                         [--variants eager contiguous compile graphs batch2 batch4 copies pinned]
                          [--precisions float32 bfloat16 float16]
 
 For each scale, window and precision: a section enters and a centre is made, again and again, with random weights;
 million voxels of sr a second (medians) and the most memory of the device that was held. Variants: `eager` is what emsr
 does (one window a call, channels last); `contiguous` the same in the other memory format; `compile` torch.compile;
-`graphs` torch.compile with CUDA graphs; `batchN` N windows a call. All variants of a row take turns. A variant that
-fails says why. Nothing here is used by emsr unless its ratio over `eager` shows that it pays.
+`graphs` torch.compile with CUDA graphs; `batchN` N windows a call; `copies` adds what emsr copies for a window, bytes
+in and 16-bit steps out; `pinned` does that through page-locked memory while the next window is computed. All variants
+of a row take turns, some calls at a time on a GPU. A variant that fails says why. Nothing here is used by emsr unless
+its ratio over `eager`, or of `pinned` over `copies`, shows that it pays.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -24,11 +27,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emsr.inference.blend import STEPS
 from emsr.inference.precision import REDUCED, autocast
 from emsr.models import gpemsr
 
 SECTIONS = 5
-VARIANTS = ("eager", "contiguous", "compile", "graphs", "batch2", "batch4")
+CALLS = 4  # between two waits for a GPU
+VARIANTS = ("eager", "contiguous", "compile", "graphs", "batch2", "batch4", "copies", "pinned")
 
 
 def prepared(variant: str, scale: int, preset: str, window: int, device: str) -> tuple[Callable[[], Tensor], int]:
@@ -44,14 +49,44 @@ def prepared(variant: str, scale: int, preset: str, window: int, device: str) ->
         mode = "reduce-overhead" if variant == "graphs" else None
         section, centre = (torch.compile(call, mode=mode) for call in (section, centre))
 
-    def call() -> Tensor:
+    def compute(lr: Tensor) -> Tensor:
         if variant == "graphs":
             torch.compiler.cudagraph_mark_step_begin()
         state = tuple(part.clone() for part in section(lr)) if variant == "graphs" else section(lr)
         made: Tensor = centre([state] * SECTIONS)
         return made
 
-    return call, batch
+    if variant == "copies":
+        read = torch.zeros(1, 1, window, window, dtype=torch.uint8)
+        return lambda: steps(compute(read.to(device).float().div_(255))).cpu(), batch
+    if variant == "pinned":
+        return pinned(compute, window, scale, device), batch
+    return lambda: compute(lr), batch
+
+
+def steps(made: Tensor) -> Tensor:
+    """What leaves the device, as in `emsr.inference.stream`."""
+    return made.clamp_(0, 1).mul_(STEPS).round_().to(torch.int16)
+
+
+def pinned(compute: Callable[[Tensor], Tensor], window: int, scale: int, device: str) -> Callable[[], Tensor]:
+    """The same copies, through two page-locked buffers each way; a result is waited for when its buffer is needed."""
+    read = torch.zeros(1, 1, window, window, dtype=torch.uint8).pin_memory()
+    written = [torch.empty(1, 1, window * scale, window * scale, dtype=torch.int16).pin_memory() for _ in range(2)]
+    aside, there, turns = torch.cuda.Stream(), [torch.cuda.Event(), torch.cuda.Event()], itertools.cycle((0, 1))
+
+    def call() -> Tensor:
+        turn = next(turns)
+        made = steps(compute(read.to(device, non_blocking=True).float().div_(255)))
+        there[turn].synchronize()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            written[turn].copy_(made, non_blocking=True)
+            made.record_stream(aside)
+            there[turn].record()
+        return written[turn]
+
+    return call
 
 
 def row(stated: argparse.Namespace, scale: int, window: int, precision: str) -> dict[str, Any]:
@@ -98,13 +133,16 @@ def _peak(call: Callable[[], Tensor], device: str) -> float | None:
 
 
 def _timed(call: Callable[[], Tensor], device: str) -> float:
+    """Seconds of a call; a GPU is waited for after some of them, so that copies may overlap."""
     if device == "cuda":
         torch.cuda.synchronize()
+    calls = CALLS if device == "cuda" else 1
     start = time.perf_counter()
-    call()
+    for _ in range(calls):
+        call()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / calls
 
 
 def main() -> int:
