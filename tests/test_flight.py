@@ -210,5 +210,40 @@ def test_what_reading_fails_with_reaches_who_asked() -> None:
         list(run(network, plan_of(VOLUME), plan_of(VOLUME).grid.indices, read, 2, Shown()))  # type: ignore[arg-type]
 
 
+class Slow(Scarce):
+    """Takes its time, so that a column takes seconds."""
+
+    def called(self) -> None:
+        super().called()
+        time.sleep(0.01)
+
+
+LONG = tissue_like((100, 8, 16))
+COLUMNS = Plan((100, 8, 16), 2, 8, 4, (100, 16, 16), neighbour_table(100, 1, 1, (), ()))
+CALLS = 200  # of a column: a section and a centre for each z
+
+
+def test_after_an_error_columns_under_way_do_not_go_on_to_their_end() -> None:
+    network = Slow()
+
+    def read(box: Box) -> np.ndarray:
+        if box.start[2] == 0:
+            raise ValueError("the first column cannot be read")
+        return LONG[box.slices]
+
+    with pytest.raises(ValueError, match="the first column"):
+        list(run(Network(network, "cpu", "float32"), COLUMNS, COLUMNS.grid.indices, read, 2, Shown()))  # type: ignore[arg-type]
+    assert network.number < CALLS
+
+
+def test_who_wants_no_more_waits_for_no_column() -> None:
+    """As a job whose disk is full: of three columns the first two make a shard, the third is under way then."""
+    network, shards = Slow(), COLUMNS.grid.indices
+    made = run(Network(network, "cpu", "float32"), COLUMNS, shards, lambda box: LONG[box.slices], 2, Shown())  # type: ignore[arg-type]
+    assert next(made)[0] == shards[0]
+    made.close()
+    assert 2 * CALLS <= network.number < 3 * CALLS
+
+
 def _raise(error: Exception) -> None:
     raise error

@@ -9,6 +9,7 @@ each), plus, for each worker and one more, a column of lr pixels, and, for each 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -88,20 +89,22 @@ def run(
     `workers` threads go over columns of windows, while another reads what they will need and the caller writes what
     they made. Every call of the network has batch one and one intra-op thread, so voxels depend neither on `workers`
     nor on which shards are asked for. `progress` counts windows, `meter` seconds. Where memory runs out, half as many
-    windows are in flight from then on; ValueError where it does not do for one.
+    windows are in flight from then on; ValueError where it does not do for one. After an error, or where the caller
+    wants no more, columns under way end with the call that they are in.
     """
     meter = meter or Meter()
-    flight = Flight(workers)
+    flight, over = Flight(workers), threading.Event()
     with (
         _reproducible(),
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         meter.running(lambda: flight.limit),
+        _told(over),
     ):
         for layer in layers(shards):
             todo = tasks(plan, layer, workers)
             blend = Blend(plan, Counter(index for task in todo for index in task.shards))
-            engine = Engine(network, plan, read, blend, flight, meter)
+            engine = Engine(network, plan, read, blend, flight, meter, over)
 
             def start(task: Task, engine: Engine = engine) -> Future[None]:
                 return pool.submit(engine.compute, task, engine.ahead(task, reader))
@@ -122,6 +125,7 @@ class Engine:
     blend: Blend
     flight: Flight
     meter: Meter
+    over: threading.Event  # nobody wants the rest
 
     def ahead(self, task: Task, reader: ThreadPoolExecutor) -> ReadAhead:
         """The task's voxels, whose first are on their way."""
@@ -132,7 +136,7 @@ class Engine:
         """One task: a column of windows into the sums; from where it was, once there is room, if memory runs out."""
         left = task.starts
         try:
-            while left:
+            while left and not self.over.is_set():
                 with self.flight.seat() as limit:
                     left, shortage = self._until_shortage(task, left, read)
                 if not shortage:
@@ -154,6 +158,8 @@ class Engine:
         left = starts
         try:
             for z, steps in column(self.network, self.plan, task.corner, starts, read):  # type: ignore[arg-type]
+                if self.over.is_set():
+                    break
                 with self.meter.counting("blend"):
                     self.blend.add(z, (y * scale, x * scale), steps, task.shards)
                 left = left[left.index(z) + 1 :]
@@ -180,6 +186,15 @@ def _in_order(todo: Sequence[Task], start: Callable[[Task], Future[None]], ahead
 def _wait(task: Task, future: Future[None]) -> Task:
     future.result()
     return task
+
+
+@contextmanager
+def _told(over: threading.Event) -> Iterator[None]:
+    """The event is set at the end, however it comes."""
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager
