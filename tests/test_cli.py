@@ -74,6 +74,14 @@ def test_mistakes_on_the_command_line(words: list[str], code: int, text: str) ->
     assert text in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["superresolve", "affinities", "fragments"])
+def test_no_worker_makes_nothing(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [verb, "{}", str(tmp_path / "allocate.json"), "1-of-1", str(tmp_path / "jobs" / "1-of-1.json")]
+    assert cli.main([*words, "--workers", "0"]) == 1
+    assert capsys.readouterr().err == "emsr: error: workers 0 make nothing: state at least 1\n"
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("value", "annotation", "fits"),
     [

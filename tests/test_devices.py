@@ -24,6 +24,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_device("auto") == choose_device("cpu") == "cpu"
     with pytest.raises(ValueError, match="torch finds no GPU"):
         choose_device("cuda")
+    with pytest.raises(ValueError, match=r"^device tpu is unknown: use auto, cpu or cuda$"):
+        choose_device("tpu")
 
 
 def test_the_cpu_is_nobodys() -> None:

@@ -176,6 +176,8 @@ def test_more_processes_than_the_batch_are_refused_before_anything_is_made(
 ) -> None:
     with pytest.raises(ValueError, match=r"batch 4 of stage flow is no multiple of 3 .* another number of GPUs"):
         train(asked("flow", volume, tmp_path), tmp_path / "out" / "flow.json", processes=3)
+    with pytest.raises(ValueError, match="processes -1 train nothing: state 1 or more, or 0 for one"):
+        train(asked("flow", volume, tmp_path), tmp_path / "out" / "flow.json", processes=-1)
     assert not (tmp_path / "out").exists()
 
 

@@ -169,6 +169,8 @@ def _run(arguments: dict[str, Any]) -> int:
     function, traceback = arguments.pop("function"), arguments.pop("traceback")
     _log_to(arguments.pop("log"))
     try:
+        if (workers := arguments.get("workers")) is not None and workers < 1:
+            raise ValueError(f"workers {workers} make nothing: state at least 1")
         function(**arguments)
         if isinstance(arguments.get("out"), Path):
             durable.sweep(arguments["out"].parent)

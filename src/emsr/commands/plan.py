@@ -83,6 +83,9 @@ def _network(weights: Path | None, network: Mapping[str, Any]) -> Card | None:
     if preset not in (presets := plugins.keys(plugins.file_of("models", network["model"]), "PRESETS")):
         raise ValueError(plugins.unknown("preset", preset, presets))
     module = plugins.load("models", network["model"])
+    if network["scale"] not in module.SCALES:
+        legal = ", ".join(map(str, module.SCALES))
+        raise ValueError(f"scale {network['scale']} is not one of {network['model']}'s: use one of {legal}")
     options, stage = asdict(module.PRESETS[preset]), list(module.NEEDS)[-1]
     return {**network, "options": options, "stage": stage, "section_step": 1}, Path(f"preset {preset}")
 

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import torch
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def choose_device(device: str) -> str:
-    """ "auto" becomes "cuda" where there is a GPU, else "cpu"; ValueError for a GPU that is not there."""
+    """ "auto" becomes "cuda" where there is a GPU, else "cpu"; ValueError for any other or a GPU that is not there."""
+    if device.split(":")[0] not in DEVICES:
+        raise ValueError(f"device {device} is unknown: use {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
     present = torch.cuda.is_available()
-    if device == "cuda" and not present:
+    if device.startswith("cuda") and not present:
         raise ValueError("device cuda was asked for and torch finds no GPU: use auto or cpu, or install a CUDA build")
     return ("cuda" if present else "cpu") if device == "auto" else device
 

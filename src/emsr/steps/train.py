@@ -43,6 +43,8 @@ def train(
     from emsr.training.group import ALONE, invited, parts
     from emsr.training.stopping import Limit, wall_time
 
+    if processes < 0:
+        raise ValueError(f"processes {processes} train nothing: state 1 or more, or 0 for one")
     out, limit = Path(out), Limit(wall_time(time.time(), runtime), 60 * margin)
     job, group = Job.read(settings, out), invited()
     size = group.size if group else max(1, processes)
