@@ -85,6 +85,8 @@ def test_an_ingested_volume_with_damage_and_what_a_job_took(
     assert took["windows"] == 9 * 4
     assert said["a centre"].startswith("32 in windows"), "four windows of the missing section are empty"
     assert "note" not in said
+    assert cli.main(["plan", str(config), str(overlay), "--stats", str(stats), "--workers", "2"]) == 1
+    assert "windows in flight, these have 2: state --workers 1" in capsys.readouterr().err
     stats.write_text(json.dumps({**took, "state": "running"}))
     assert cli.main(["plan", str(config), str(overlay), "--stats", str(stats)]) == 1
     assert "not of a finished job" in capsys.readouterr().err

@@ -56,7 +56,8 @@ def plan(
     they say, to see what that would change. Without configs state `--shape` of lr (z y x), `--overlap` (lr pixels),
     `--shard` (z y x, sr voxels), `--jobs` and the network: `--weights` (a card), or `--preset` of `--model`, `--scale`,
     `--sections` and `--window` (lr pixels). Time is told where `--rate` says how many sr voxels a job makes in a
-    second, or `--stats` what a finished job took with equal windows (results/VOLUME/sr/jobs/1-of-2.stats.json).
+    second, or `--stats` what a finished job took with equal windows, as many in flight
+    (results/VOLUME/sr/jobs/1-of-2.stats.json).
     """
     named = {"shape": shape, "overlap": overlap, "shard": shard, "window": window, "jobs": jobs, "workers": workers}
     given = {name: value for name, value in named.items() if value is not None}
@@ -182,7 +183,7 @@ def _lines(asked: Asked, rate: float | None, stats: Path | None) -> Iterator[str
     for array in forecast.arrays(made):
         yield f"disk        {array.name}.zarr {say.size(array.bytes)} before compression, {array.files:,} files"
     yield f"disk        {len(made.grid.indices):,} records of shards, a file each"
-    yield from say.time_lines(made, each, rate, stats)
+    yield from say.time_lines(made, each, asked.workers, rate, stats)
     yield from (f"note        {note}" for note in asked.notes)
 
 

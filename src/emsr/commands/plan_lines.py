@@ -76,10 +76,10 @@ def memory_lines(cost: Cost, each: list[Work], workers: int) -> Iterator[str]:
     )
 
 
-def time_lines(made: Plan, each: list[Work], rate: float | None, stats: Path | None) -> Iterator[str]:
+def time_lines(made: Plan, each: list[Work], workers: int, rate: float | None, stats: Path | None) -> Iterator[str]:
     """Hours of jobs, where a rate or what a finished job took is known."""
     if stats is not None:
-        a_window = _seconds_a_window(made, stats)
+        a_window = _seconds_a_window(made, workers, stats)
         seconds = [work.windows * a_window for work in each]
     elif rate is not None:
         if not rate > 0:
@@ -90,11 +90,17 @@ def time_lines(made: Plan, each: list[Work], rate: float | None, stats: Path | N
     yield f"time        {sum(seconds) / 3600:,.2f} hours of jobs, the longest {max(seconds) / 3600:,.2f}"
 
 
-def _seconds_a_window(made: Plan, stats: Path) -> float:
-    """What a window took in a finished job; ValueError for a job of other windows, or that computed none."""
+def _seconds_a_window(made: Plan, workers: int, stats: Path) -> float:
+    """What a window took in a finished job; ValueError for a job of other windows, of another number of them in flight,
+    or that computed none.
+    """
     took = durable.read_json(stats)
     if not isinstance(took, dict) or took.get("state") != "finished" or not took.get("windows"):
         raise ValueError(f"{stats} is not of a finished job that computed windows: name one that is")
+    if (in_flight := took.get("workers", workers)) != workers:
+        raise ValueError(
+            f"{stats} is of a job with {in_flight} windows in flight, these have {workers}: state --workers {in_flight}"
+        )
     allocated = stats.parent.parent / "allocate.json"
     if allocated.is_file():
         stated = durable.read_json(allocated)
