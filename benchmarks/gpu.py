@@ -29,6 +29,7 @@ from torch import Tensor
 
 from emsr.inference.blend import STEPS
 from emsr.inference.precision import REDUCED, autocast
+from emsr.inference.run import reproducible
 from emsr.models import gpemsr
 
 SECTIONS = 5
@@ -93,11 +94,12 @@ def row(stated: argparse.Namespace, scale: int, window: int, precision: str) -> 
     """Every variant of one scale, window and precision."""
     calls: dict[str, tuple[Callable[[], Tensor], int]] = {}
     found: dict[str, Any] = {}
-    with torch.inference_mode(), autocast(stated.device, precision):
+    with reproducible(), torch.inference_mode(), autocast(stated.device, precision):
         for variant in stated.variants:
             try:
+                before = _held(stated.device)
                 calls[variant] = prepared(variant, scale, stated.preset, window, stated.device)
-                found[variant] = {"peak_mb": _peak(calls[variant][0], stated.device)}
+                found[variant] = {"peak_mib": _peak(calls[variant][0], stated.device, before)}
             except Exception as error:  # what a compiler or an allocator says is a finding
                 calls.pop(variant, None)
                 found[variant] = {"failed": str(error).strip().splitlines()[0] if str(error).strip() else repr(error)}
@@ -119,8 +121,16 @@ def row(stated: argparse.Namespace, scale: int, window: int, precision: str) -> 
     return found
 
 
-def _peak(call: Callable[[], Tensor], device: str) -> float | None:
-    """Megabytes of the device that the second call holds at most; None on a CPU. The first call sets up."""
+def _held(device: str) -> int:
+    """Bytes of the device that are in use, as by the variants before."""
+    return torch.cuda.memory_allocated() if device == "cuda" else 0
+
+
+def _peak(call: Callable[[], Tensor], device: str, before: int) -> float | None:
+    """MiB of the device that weights and the second call hold at most, beyond `before` bytes; None on a CPU.
+
+    The first call sets up.
+    """
     call()
     if device != "cuda":
         call()
@@ -129,7 +139,7 @@ def _peak(call: Callable[[], Tensor], device: str) -> float | None:
     torch.cuda.reset_peak_memory_stats()
     call()
     torch.cuda.synchronize()
-    return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
 
 
 def _timed(call: Callable[[], Tensor], device: str) -> float:
@@ -158,7 +168,6 @@ def main() -> int:
     stated = parser.parse_args()
     if stated.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no GPU: run this where there is one, or with --device cpu")
-    torch.set_num_threads(1)
     found: dict[str, Any] = {"device": torch.cuda.get_device_name() if stated.device == "cuda" else "cpu", "rows": []}
     for scale in stated.scales:
         for window in stated.windows:

@@ -31,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 from emsr.inference.cost import of_network
 from emsr.inference.precision import REDUCED, autocast
+from emsr.inference.run import reproducible
 from emsr.models import gpemsr
 
 SECTIONS = 5
@@ -200,8 +201,8 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=("float32", *REDUCED))
     stated = parser.parse_args()
-    torch.set_num_threads(1)
-    found = measured(stated)
+    with reproducible():
+        found = measured(stated)
     if stated.json:
         print(json.dumps(found, indent=1))
         return 0

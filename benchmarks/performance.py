@@ -133,7 +133,7 @@ def pipeline(found: Json) -> Iterator[str]:
         f"**{copied['ratio']:.2f}** {spread(copied['ratios'])} of one plain tensorstore copy of an array like sr "
         f"({copied['plain_voxels_per_second'] / 1e6:.0f} million voxels/s). A volume of 1024 sections takes "
         f"{memory['ratio']:.3f} times the memory of one of 128 ({memory['peak_mb']['1']:.0f} and "
-        f"{memory['peak_mb']['8']:.0f} MB)."
+        f"{memory['peak_mb']['8']:.0f} MiB)."
     )
 
 
@@ -229,7 +229,7 @@ def gpu(found: Json) -> Iterator[str]:
     yield f"## {found['device']}"
     yield ""
     variants = list(found["rows"][0]["variants"])
-    yield "Million voxels of sr a second (peak MB of the device)."
+    yield "Million voxels of sr a second (peak MiB of the device)."
     yield ""
     yield from table(
         ("scale", "window", "precision", *variants),
@@ -246,7 +246,7 @@ def gpu(found: Json) -> Iterator[str]:
 
 
 def _variant(one: Json) -> str:
-    return "failed" if "failed" in one else f"{one['megavoxels_per_second']:.2f} ({one['peak_mb']})"
+    return "failed" if "failed" in one else f"{one['megavoxels_per_second']:.2f} ({one['peak_mib']})"
 
 
 CHAPTERS: dict[str, Callable[[Json], Iterator[str]]] = {

@@ -138,7 +138,7 @@ def memory() -> dict[str, Any]:
 
 
 def peak(times: int) -> float:
-    """Peak megabytes of this process after it super-resolved a volume."""
+    """Peak MiB of this process after it super-resolved a volume."""
     with tempfile.TemporaryDirectory() as folder:
         made = Project(Path(folder), weights(Path(folder), "bicubic", 4, WINDOW), OVERLAP)
         made.write_lr((FLAT[0] * times, *FLAT[1:]))
@@ -164,7 +164,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         f"reading and writing of a job hold {ratio(copied)} of a plain copy of sr "
         f"({copied['plain_voxels_per_second']:,} voxels/s)"
     )
-    yield f"peak memory of a volume 8 times as deep: {held['ratio']:.3f} times, {held['peak_mb']} MB"
+    yield f"peak memory of a volume 8 times as deep: {held['ratio']:.3f} times, {held['peak_mb']} MiB"
 
 
 def main() -> int:

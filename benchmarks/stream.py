@@ -28,6 +28,7 @@ from torch import Tensor
 from emsr.geometry import Box
 from emsr.inference.cost import of_network
 from emsr.inference.precision import autocast
+from emsr.inference.run import reproducible
 from emsr.inference.stream import stream_column
 from emsr.models import gpemsr
 from emsr.plan import Plan, neighbour_table
@@ -150,8 +151,8 @@ def main() -> int:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
     stated = parser.parse_args()
     stated.sides = {int(scale.removeprefix("x")): int(side) for scale, side in (one.split("=") for one in stated.sides)}
-    torch.set_num_threads(1)
-    found = {f"x{scale}": measured(stated, scale) for scale in stated.scales}
+    with reproducible():
+        found = {f"x{scale}": measured(stated, scale) for scale in stated.scales}
     if stated.json:
         print(json.dumps(found, indent=1))
         return 0

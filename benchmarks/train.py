@@ -237,9 +237,9 @@ def read(options: argparse.Namespace, size: int) -> dict[str, Any]:
         series, found = Series("noise", lr, hr, table), {}
         before = peak_memory()
         for stage in gpemsr.stages(options.preset, options.scale):
-            alone = stage.name == "codebook"
-            request = Request(stage.patch, 1 if alone else options.scale, stage.batch, lr=not alone)
-            patches, times = Patches([series], request, 0, stage.name), []
+            request, table = requested(stage, options.scale), series.table
+            seen = replace(series, table=tuple((row[2],) for row in table) if stage.name == "flow" else table)
+            patches, times = Patches([seen], request, 0, stage.name), []
             ahead = read_ahead(patches.batch, range(options.batches))
             for _ in range(options.batches):
                 began = time.perf_counter()
@@ -250,6 +250,13 @@ def read(options: argparse.Namespace, size: int) -> dict[str, Any]:
         peak = peak_memory()
     sizes = {"hr_mib": size, "cache_mib": options.cache_mb, "peak_mib": peak, "before_mib": before}
     return {**sizes, **waited, "read": found}
+
+
+def requested(stage: Stage, scale: int) -> Request:
+    """What the stage's objective asks for of a patch."""
+    if stage.name in ("flow", "codebook"):
+        return Request(stage.patch, 1, stage.batch, lr=stage.name == "flow", hr=stage.name == "codebook")
+    return Request(stage.patch, scale, stage.batch)
 
 
 def waiting(options: argparse.Namespace, series: Series) -> dict[str, float]:

@@ -95,7 +95,7 @@ def run(
     meter = meter or Meter()
     flight, over = Flight(workers), threading.Event()
     with (
-        _reproducible(),
+        reproducible(),
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         meter.running(lambda: flight.limit),
@@ -198,7 +198,7 @@ def _told(over: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def _reproducible() -> Iterator[None]:
+def reproducible() -> Iterator[None]:
     """torch without what changes float bits from call to call: own threads, TF32, cuDNN's choice by timing."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
