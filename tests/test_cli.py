@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from emsr import cli, plugins
+from emsr.progress import progress
 
 
 def emsr(*words: str) -> subprocess.CompletedProcess[str]:
@@ -72,6 +75,16 @@ def test_mistakes_on_the_command_line(words: list[str], code: int, text: str) ->
     done = emsr(*words)
     assert done.returncode == code
     assert text in done.stderr
+
+
+def test_progress_without_a_terminal_is_lines() -> None:
+    log = io.StringIO()
+    for done in (0, 3):
+        with progress(3, "reading", "boxes", log) as shown:
+            shown.update(done)
+    first, last = log.getvalue().splitlines()
+    assert re.fullmatch(r"reading: 0/3 boxes, \d+ s", first)
+    assert re.fullmatch(r"reading: 3/3 boxes, \d+ s, 0 s left", last)
 
 
 @pytest.mark.parametrize("verb", ["superresolve", "affinities", "fragments"])

@@ -63,11 +63,9 @@ class _Lines:
     def _write(self) -> None:
         self._last = time.monotonic()
         elapsed = self._last - self._start
-        left = elapsed / self._done * (self._total - self._done) if self._done else float("nan")
+        left = f", {elapsed / self._done * (self._total - self._done):.0f} s left" if self._done else ""
         note = f", {self._text}" if self._text else ""
-        self._stream.write(
-            f"{self._label}: {self._done}/{self._total} {self._unit}, {elapsed:.0f} s, {left:.0f} s left{note}\n"
-        )
+        self._stream.write(f"{self._label}: {self._done}/{self._total} {self._unit}, {elapsed:.0f} s{left}{note}\n")
         self._stream.flush()
 
 
