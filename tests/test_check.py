@@ -187,7 +187,7 @@ MISTAKES = [
         "channels": [8] * 6, "indexer_channels": [8] * 5}}), "window 68 is not a multiple of 8"),
     ("card of nothing", with_weights({"scale": 8}), "is no card of weights"),
     ("another stage", with_weights({**CARD, "stage": "indexer"}), "are of stage indexer; the whole network is fusion"),
-    ("overlap of the window", with_weights({**CARD, "window": 16}), "overlap 16 leaves no step for window 16"),
+    ("overlap of the window", with_weights({**CARD, "window": 8}), "overlap 8 leaves no step for window 8"),
     ("no window at all", with_weights({**CARD, "window": None}), "states no window; set superresolve.window"),
     ("options of another model", with_weights({**CARD, "options": {"colour": 3}}, EMPTY),
      "card of w.safetensors: Options.__init__() got an unexpected keyword argument 'colour'"),

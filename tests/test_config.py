@@ -54,7 +54,7 @@ MISTAKES = [
     (f"{TRAINING}.scale", 0, "greater than or equal to 1"),
     (f"{TRAINING}.scale", "8", "'8': Input should be a valid integer"),
     (f"{TRAINING}.window", 30, "window 30 is not a multiple of 4"),
-    (f"{TRAINING}.window", 16, "overlap 16 is not less than window 16"),
+    (f"{TRAINING}.window", 8, "overlap 8 is not less than window 8"),
     (f"{TRAINING}.sections", 4, "sections 4 must be odd"),
     (f"{TRAINING}.model.name", "gpemrs", "model name 'gpemrs' is unknown; did you mean 'gpemsr'?"),
     (f"{TRAINING}.model.preset", "tiny", "preset 'tiny' is unknown"),

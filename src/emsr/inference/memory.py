@@ -16,32 +16,47 @@ from emsr.plan import Plan, check_window, neighbour_table
 from emsr.progress import progress
 
 SHARD = (32, 1024, 1024)  # bounds memory; voxels do not depend on it
+OVERLAP = 8  # lr pixels, as in config.yaml: more costs more and shows no better seams (docs/performance.md)
+ON_GPU = 2  # windows in flight: one computes while another's voxels come back
 
 
 def superresolve(
-    volume: np.ndarray, weights: Path | str, window: int | None = None, device: str = "auto"
+    volume: np.ndarray,
+    weights: Path | str,
+    window: int | None = None,
+    device: str = "auto",
+    overlap: int | None = None,
+    workers: int | None = None,
 ) -> np.ndarray:
     """Super-resolve a volume in memory: uint8 (z, y, x) to uint8 (z, s*y, s*x), s being the scale of the weights.
 
     `weights` is a safetensors file with its card beside it. `window` (lr pixels) is the card's unless given; windows
-    overlap by a quarter. At the ends of the volume the end section is repeated; a volume smaller than the window is
-    reflected. `device` is "auto", "cpu" or "cuda". Raises ValueError for another type of voxels or unusable weights.
+    overlap by 8 lr pixels, or a quarter of a window below 32, unless `overlap` is given. At the ends of the volume the
+    end section is repeated; a volume smaller than the window is reflected. `device` is "auto", "cpu" or "cuda";
+    `workers`, how many windows are in flight, is all cores of a CPU and two on a GPU unless given, and changes no voxel.
+    Raises ValueError for another type of voxels or unusable weights.
     """
     if volume.ndim != 3 or volume.dtype != np.uint8 or volume.size == 0:
         raise ValueError(f"volume is {volume.dtype} {volume.shape}: give uint8 voxels (z, y, x), one at least")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}: at least one window must be in flight")
     card = checkpoint.load_card(Path(weights))
     side = window or card["window"]
-    check_window(side, side // 4, card)
+    shared = min(OVERLAP, side // 4) if overlap is None else overlap
+    check_window(side, shared, card)
     table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
-    plan = Plan(triple(volume.shape), card["scale"], side, side // 4, SHARD, table)
+    plan = Plan(triple(volume.shape), card["scale"], side, shared, SHARD, table)
     with claimed(choose_device(device)) as where:
         network = Network(checkpoint.load(Path(weights), where), where, "float32")
-        return _run(network, plan, volume)
+        return _run(network, plan, volume, workers or (_cores() if where == "cpu" else ON_GPU))
 
 
-def _run(network: Network, plan: Plan, volume: np.ndarray) -> np.ndarray:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(network: Network, plan: Plan, volume: np.ndarray, workers: int) -> np.ndarray:
     out = np.empty(plan.shape, np.uint8)
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shards = plan.grid.indices
     with progress(count_windows(plan, shards, workers), "super-resolving", "windows") as shown:
         for index, voxels in run(network, plan, shards, lambda box: volume[box.slices], workers, shown):
