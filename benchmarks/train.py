@@ -287,7 +287,8 @@ def page(options: argparse.Namespace, found: dict[str, Any]) -> list[str]:
         f"gpemsr `{options.preset}` at x{options.scale}, batches of {options.batch}, {options.precision}. The "
         "straightforward recipe computes everything anew in every step, as the published code does: targets, "
         "references, flow twice from images, features of a copy of sr for each section. Kept: what frozen stages "
-        "say of patches that recur, as with `cache: true`. Flow and codebook have nothing frozen.",
+        "say of patches that recur, as with `cache: true`, which preset `small` has and `published`, whose patches are "
+        "drawn anew, has not. Flow and codebook have nothing frozen.",
         "",
         "| stage | side | steps/s | times the straightforward recipe | rounds |",
         "|---|---|---|---|---|",
