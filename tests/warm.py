@@ -45,7 +45,7 @@ os._exit(int(server.recv(16) or b"1"))
 
 
 class Started:
-    """``snakemake`` or ``emsr`` with its words in a folder, as the first of a process group of its own.
+    """``snakemake``, ``emsr`` or a Python file with its words in a folder, as the first of a process group of its own.
 
     What it starts, forks for its jobs too, belongs to the group, so that ``os.killpg(pid, ...)`` reaches all.
     """
@@ -66,12 +66,21 @@ class Started:
         return bool(select.select([self.server], [], [], 0)[0])
 
     def wait(self, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-        """Its exit status, 1 after a kill; standard output and error come as one text."""
+        """Its exit status, that of SIGKILL where it died without one; standard output and error come as one text."""
         self.server.settimeout(timeout)
         with self.server, self.said:
-            status = int(self.server.recv(16) or b"1")
+            status = int(self.server.recv(16) or -signal.SIGKILL)
+            self.server.recv(1)  # nothing: it is no process any more
             self.said.seek(0)
             return subprocess.CompletedProcess([], status, self.said.read())
+
+
+def program(text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A program of this text with its words, run to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "program.py")
+        file.write_text(text)
+        return Started([str(file), *words], Path(folder), os.environ).wait()
 
 
 @functools.cache
@@ -103,26 +112,39 @@ def _serve(folder: Path) -> None:
     emsr.parent.mkdir()
     emsr.write_text(CLIENT)
     emsr.chmod(0o755)
-    children = set()
+    children: dict[int, socket.socket] = {}
+    woken, waker = socket.socketpair()
+    for end in (woken, waker):
+        end.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        while 0 not in (ready := select.select([0, listener], [], [], 1.0)[0]):
-            if ready:
+        while 0 not in (ready := select.select([0, listener, woken], [], [])[0]):
+            if woken in ready:
+                woken.recv(4096)
+            if listener in ready:
                 connection, _ = listener.accept()
-                with connection:
-                    children.add(os.fork() or _answer(connection, emsr))
-            children -= {child for child in children if os.waitpid(child, os.WNOHANG)[0]}
+                child = os.fork()
+                if not child:
+                    _answer(connection, list(children.values()), emsr)
+                children[child] = connection
+            for child in [child for child in children if os.waitpid(child, os.WNOHANG)[0]]:
+                children.pop(child).close()  # so whoever waits for the end knows that the process is gone
     for child in children:
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def _answer(connection: socket.socket, emsr: Path) -> NoReturn:
+def _answer(connection: socket.socket, others: Sequence[socket.socket], emsr: Path) -> NoReturn:
     """Become the command that the connection asks for."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for other in others:
+        other.close()
     head, (here, out, err), *_ = socket.recv_fds(connection, 4, 3)
     words, environment, group = json.loads(connection.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
     os.setpgid(0, group)
@@ -133,10 +155,14 @@ def _answer(connection: socket.socket, emsr: Path) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     sys.executable = str(emsr.with_name("python"))  # Snakefile: its folder comes first on PATH
-    sys.argv, sys.path[0] = words, str(emsr.parent) if words[0] == "emsr" else os.getcwd()
+    sys.argv, file = words, Path(words[0])
+    sys.path[0] = str(emsr.parent) if words[0] == "emsr" else str(file.parent) if file.suffix else os.getcwd()
     status = 1
     try:
-        runpy.run_module("emsr.cli" if words[0] == "emsr" else words[0], run_name="__main__", alter_sys=True)
+        if file.suffix:
+            runpy.run_path(words[0], run_name="__main__")
+        else:
+            runpy.run_module("emsr.cli" if words[0] == "emsr" else words[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.stderr.write(end.code if isinstance(end.code, str) else "")
