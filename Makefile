@@ -33,7 +33,7 @@ demo: install
 	python benchmarks/alive.py results
 
 # the longest files first, one on each core
-LONG = tests/test_workflow.py tests/test_segment_workflow.py
+LONG = tests/test_workflow.py tests/test_pilot_workflow.py tests/test_segment_workflow.py tests/test_registered_labels.py
 test: install-dev
 	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(LONG) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 

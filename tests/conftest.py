@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # tests run side by side, and more threads than cores only wait for each other
@@ -10,6 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest
+
+import warm
 
 # a busy machine is no reason to fail, and a failure must come back
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
@@ -23,3 +26,10 @@ def shared() -> Path:
     if not (path / "golden").is_dir():
         pytest.skip(f"no shared data at {path}: set EMSR_SHARED to its folder")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cool() -> Iterator[None]:
+    """Ends the process that commands are forked from, if any test started it."""
+    yield
+    warm.stop()

@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+import warm
+
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"))
 
@@ -70,28 +72,29 @@ class Project:
     def command(self, *words: str) -> list[str]:
         return [*SNAKEMAKE, "--cores", "2", "--nocolor", *words]
 
-    def run(self, *words: str, check: bool = True) -> Run:
-        """Run snakemake to its end."""
-        done = subprocess.run(
-            self.command(*words), cwd=self.folder, capture_output=True, text=True, env=environment(), timeout=900
-        )
-        run = Run(done.returncode, done.stdout + done.stderr)
+    def run(self, *words: str, check: bool = True, cold: bool = False) -> Run:
+        """Run snakemake to its end; cold, with the installed commands in new processes, as a user does."""
+        if cold:
+            done = subprocess.run(
+                self.command(*words), cwd=self.folder, capture_output=True, text=True, env=environment(), timeout=900
+            )
+        else:
+            done = warm.Started(self.command(*words)[2:], self.folder, environment()).wait()
+        run = Run(done.returncode, done.stdout + (done.stderr or ""))
         assert not check or done.returncode == 0, run.output
         return run
 
     def kill_when(self, condition: Callable[[], bool], *words: str, timeout: float = 300) -> None:
-        """Start snakemake and kill -9 its whole process group as soon as ``condition`` holds."""
-        with (self.folder / "killed.log").open("w") as log:
-            process = subprocess.Popen(
-                self.command(*words), cwd=self.folder, stdout=log, stderr=log, env=environment(), start_new_session=True
-            )
+        """Start snakemake and kill -9 it with all its jobs as soon as ``condition`` holds."""
+        process = warm.Started(self.command(*words)[2:], self.folder, environment())
         start = time.monotonic()
-        while process.poll() is None and not condition():
-            assert time.monotonic() - start < timeout, (self.folder / "killed.log").read_text()
+        while not process.ended() and not condition() and time.monotonic() - start < timeout:
             time.sleep(0.02)
-        assert process.poll() is None, "ended before it could be killed:\n" + (self.folder / "killed.log").read_text()
+        ended, held = process.ended(), condition()
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        said = process.wait().stdout
+        assert held, said
+        assert not ended, f"ended before it could be killed:\n{said}"
 
     def path(self, *parts: str) -> Path:
         return self.folder.joinpath("results", *parts)

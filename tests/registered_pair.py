@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from emsr import degradation
-from test_workflow import tiny_config
+from tiny_project import tiny_config
 
 SCALE, DEPTH = 4, 9
 LR_SIDES, LR_NM = (60, 56), 32.0

@@ -62,16 +62,17 @@ def test_superhuman_from_its_published_file(shared: Path, tmp_path: Path) -> Non
 
 
 @torch.no_grad()
-def test_mala_of_one_whole_window(shared: Path) -> None:
-    """About 200 billion multiplications in float32: 25 s on one thread of a busy machine."""
+def test_mala_of_a_published_window(shared: Path) -> None:
+    """Of its 53 sections those that the last of the stored ones is made from: each of the 25 is made from 29."""
     source = golden(shared)
     state, _ = published_affinity.convert(weights(source, "mala"), "golden")
-    network = affinity.build(affinity.PRESETS["mala"]).eval()
-    network.load_state_dict(state)
-    said = network(torch.from_numpy(source.image((1, 1, 53, 268, 268), 51)))
-    assert said.shape == (1, 3, 25, 56, 56)
+    with torch.device("meta"):
+        network = affinity.build(affinity.PRESETS["mala"]).eval()
+    network.load_state_dict(state, assign=True)
+    said = network(torch.from_numpy(source.image((1, 1, 53, 268, 268), 51)[:, :, 24:]))
     wanted = np.load(shared / "golden" / "mala.npz")["affinities"]
-    np.testing.assert_allclose(said[:, :, ::6].numpy(), wanted, rtol=0, atol=TOLERANCE)
+    assert wanted.shape == (1, 3, 5, 56, 56)
+    np.testing.assert_allclose(said.numpy(), wanted[:, :, 4:], rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", PARAMETERS)

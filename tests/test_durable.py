@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+import warm
 from emsr import durable
 from emsr.durable import read_json, sweep, write_bytes, write_json
 from emsr.stores.zarr import Layout, create
@@ -40,8 +39,8 @@ else:
 
 def killed(*words: str) -> None:
     """A process that dies before a file of the second word's name gets its name."""
-    done = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    done = warm.program(KILLED, *words)
+    assert done.returncode == -signal.SIGKILL, done.stdout
 
 
 def partials(folder: Path) -> list[str]:

@@ -50,15 +50,20 @@ def check(found: Any, wanted: np.ndarray) -> None:
 
 
 @pytest.fixture(scope="module")
-def gpemsr_x8(golden: ModuleType) -> gpemsr.Gpemsr:
-    model = gpemsr.build(8, 5, PUBLISHED)
-    model.load_state_dict(published.convert(tensors(golden, "stage3_x8"), "fusion", 8, "golden"))
-    return model.eval()
+def state_x16(golden: ModuleType) -> dict[str, Tensor]:
+    return tensors(golden, "stage3_x16")
+
+
+def published_network(scale: int, state: dict[str, Tensor]) -> gpemsr.Gpemsr:
+    with torch.device("meta"):
+        model = gpemsr.build(scale, 5, PUBLISHED).eval()
+    model.load_state_dict(published.convert(state, "fusion", scale, "golden"), assign=True)
+    return model
 
 
 @torch.no_grad()
-def test_x8_with_every_intermediate(gpemsr_x8: gpemsr.Gpemsr, golden: ModuleType, arrays: Any) -> None:
-    model, wanted = gpemsr_x8, arrays("gpemsr_x8")
+def test_x8_with_every_intermediate(golden: ModuleType, arrays: Any) -> None:
+    model, wanted = published_network(8, tensors(golden, "stage3_x8")), arrays("gpemsr_x8")
     lr = torch.from_numpy(golden.image((1, 5, 1, 16, 16), 11))
     check(lr, wanted["lr"])
     said = [model.references(lr[:, i]) for i in range(5)]
@@ -80,9 +85,8 @@ def test_x8_with_every_intermediate(gpemsr_x8: gpemsr.Gpemsr, golden: ModuleType
 
 
 @torch.no_grad()
-def test_x16_at_a_size_that_flow_resizes(golden: ModuleType, arrays: Any) -> None:
-    model = gpemsr.build(16, 5, PUBLISHED).eval()
-    model.load_state_dict(published.convert(tensors(golden, "stage3_x16"), "fusion", 16, "golden"))
+def test_x16_at_a_size_that_flow_resizes(golden: ModuleType, arrays: Any, state_x16: dict[str, Tensor]) -> None:
+    model = published_network(16, state_x16)
     wanted, lr = arrays("gpemsr_x16"), torch.from_numpy(golden.image((1, 5, 1, 16, 12), 12))
     check(torch.cat([model.references(lr[:, i]).logits.argmax(-1) for i in range(5)]), wanted["indices"])
     check(model.displacement(lr[:, 0], lr[:, 2]), wanted["flow_0"])
@@ -109,8 +113,16 @@ def test_codebook_network_and_discriminator(golden: ModuleType, arrays: Any) -> 
     ("relu3_4", True, "relu3_4_normalised"),  # of the contextual loss
 ])  # fmt: skip
 @torch.no_grad()
-def test_vgg(golden: ModuleType, arrays: Any, tmp_path: Path, layer: Any, normalise: bool, name: str) -> None:
-    given = {key: tensor for key, tensor in tensors(golden, "stage3_x16").items() if key.startswith("vgg.")}
+def test_vgg(
+    golden: ModuleType,
+    arrays: Any,
+    state_x16: dict[str, Tensor],
+    tmp_path: Path,
+    layer: Any,
+    normalise: bool,
+    name: str,
+) -> None:
+    given = {key: tensor for key, tensor in state_x16.items() if key.startswith("vgg.")}
     torch.save(given, tmp_path / "vgg.pth")
     model = Vgg19(layer, normalise)
     model.load_state_dict(published.vgg_state(tmp_path / "vgg.pth", layer, normalise))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ def test_presets_fit_their_own_types(name: str) -> None:
     for preset, options in module.PRESETS.items():
         for option, value in dataclasses.asdict(options).items():
             assert plugins.fits(value, types[option]), (preset, option)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_without_memory_draw_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device normal numbers are "drawn" by torch's compiler, whose import takes every job a second."""
+    monkeypatch.setattr(torch.Tensor, "normal_", lambda *_, **__: pytest.fail("drawn"))
+    module = plugins.load("models", name)
+    for stage in module.NEEDS:
+        options = json.loads(json.dumps(dataclasses.asdict(module.PRESETS["small"])))
+        said = {"model": name, "stage": stage, "scale": literal(name, "SCALES")[0], "sections": 1, "options": options}
+        with torch.device("meta"):
+            assert all(tensor.is_meta for tensor in checkpoint.network(said).parameters())
 
 
 @pytest.mark.parametrize(("name", "scale"), PAIRS)

@@ -14,8 +14,8 @@ from emsr import superresolve
 from emsr.metrics.image import psnr
 from emsr.stores.zarr import open_array
 from project import Project
-from test_segment_workflow import ONE, THREE, TWO, write
-from test_workflow import tiny_config
+from test_segment_workflow import ONE, THREE, TWO, untrained, write
+from tiny_project import tiny_config
 
 pytestmark = pytest.mark.workflow
 
@@ -27,12 +27,11 @@ INSIDE = {"2_0_0", "3_0_0"}
 def config() -> dict[str, Any]:
     made = tiny_config()
     made["jobs"] = 1
-    plain = {"init_from": None, "perceptual": None, "spynet": None, "stages": {"untrained": {}}}
-    training = made["trainings"]["tiny"] | plain | {"model": {"name": "bicubic", "preset": "small", "options": {}}}
+    untrained(made)
     raw = {"name": "intensity", "preset": "smoothed", "options": {"sigma": [0, 0.5, 0.5], "dark": 0.3, "bright": 0.6}}
-    membranes = training | {"scale": 1, "sections": 1, "window": 38, "model": raw, **plain}
+    membranes = made["trainings"]["tiny"] | {"scale": 1, "sections": 1, "window": 38, "model": raw}
     membranes["data"] = [{"volume": "cube", "image": "hr", "train": [], "validation": [[8, 9]]}]
-    made["trainings"] = {"tiny": training | {"data": []}, "raw": membranes}
+    made["trainings"]["raw"] = membranes
     made["segment"] |= {"depth": 6, "window": 38, "shard": [4, 32, 32], "chunk": [4, 32, 32]}
     made["segment"]["fragments"] |= {"block": [1, 32, 32], "halo": [0, 0, 0]}
     made["segment"]["scores"] |= {"windows": 40}

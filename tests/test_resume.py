@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+import warm
 from chunked import n5
 from emsr.durable import read_json
 from emsr.steps.data import degrade, enlarge, ingest
@@ -103,8 +102,8 @@ ingest(json.loads(sys.argv[1]), Path(sys.argv[2]), workers=2)
 @pytest.mark.parametrize("at", [5, 20])
 def test_after_sigkill_the_finished_shards_are_not_read_from_the_source_again(tmp_path, monkeypatch, at):
     path, out = source(tmp_path / "x.h5"), tmp_path / "v/hr.json"
-    command = [sys.executable, "-c", KILLED, json.dumps(settings(path)), str(out), str(at)]
-    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    words = (json.dumps(settings(path)), str(out), str(at))
+    assert warm.program(KILLED, *words).returncode == -signal.SIGKILL
     noted = len((tmp_path / "v/hr.unfinished").read_text().splitlines()) - 1
     reads, read = [], hdf._read
     monkeypatch.setattr(hdf, "_read", lambda *given: reads.append(given[2:]) or read(*given))

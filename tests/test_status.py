@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import warm
 from emsr.commands.recorded import open_allocation
 from emsr.commands.status import SILENT_SECONDS, of_array, status
 from emsr.durable import read_json, write_json
@@ -142,8 +141,7 @@ SrProject(Path(sys.argv[1]), Path("unused")).job("1-of-1")
 
 def test_what_a_killed_job_left_counts(tmp_path: Path) -> None:
     made = project(tmp_path)
-    command = [sys.executable, "-c", KILLED, str(made.folder), str(Path(__file__).parent)]
-    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert warm.program(KILLED, str(made.folder), str(Path(__file__).parent)).returncode == -signal.SIGKILL
     assert found(made)["shards"] == {"all": SHARDS, "done": 3, "skipped": 0, "running": 5, "failed": 0}
     later = found(made, time.time() + 600)
     assert (later["shards"]["done"], later["shards"]["failed"], later["jobs"]["stopped"]) == (3, 5, 1)

@@ -7,16 +7,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import warm
 from emsr.commands.clean import clean
 from emsr.durable import read_json, write_json
 from emsr.inference.survey import seam_score, survey
@@ -307,14 +307,16 @@ def test_kill_and_go_on(reference: SrProject, tmp_path: Path) -> None:
     made = project(tmp_path, "gpemsr")
     made.allocate()
     records = (made.allocation.parent / read_json(made.allocation)["records"]).resolve()
-    program = JOB.format(tests=str(Path(__file__).parent), folder=str(made.folder), card=str(made.card))
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    program = tmp_path / "job.py"
+    program.write_text(JOB.format(tests=str(Path(__file__).parent), folder=str(made.folder), card=str(made.card)))
+    process = warm.Started([str(program)], tmp_path, os.environ)
     deadline = time.monotonic() + 120
-    while not list(records.glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(records.glob("*.json")) and not process.ended() and time.monotonic() < deadline:
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors.decode()
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    done = process.wait()
+    assert done.returncode == -signal.SIGKILL, done.stdout
     kept = sorted(path.stem for path in records.glob("*.json"))
     assert 1 <= len(kept) < 8
     assert not made.mark("1-of-1").exists()

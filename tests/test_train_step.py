@@ -5,21 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from emsr.inference import cost
 from emsr.steps.train import train
 from emsr.stores.card import write_card
+from emsr.training.objectives import codebook, flow, image, indexer
 from train_project import OPTIONS, SCALE, STAGES, pair, settings
 
 
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return pair(tmp_path_factory.mktemp("volume"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_patches() -> Iterator[None]:
+    """Health is measured on an eighth of the patches: nothing here depends on how many they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for owner in (codebook, flow, image, indexer):
+            patch.setattr(owner, "HEALTH_PATCHES", 8)
+        yield
+
+
+@pytest.fixture
+def counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations of a network are counted once: counting takes seconds, and these tests train it again and again."""
+    count = cost.of_network
+
+    def remembered(network: nn.Module, *given: Any) -> cost.Cost:
+        asked = (str(network), given)
+        if asked not in COUNTED:
+            COUNTED[asked] = count(network, *given)
+        network.to("cpu").eval()
+        return COUNTED[asked]
+
+    monkeypatch.setattr(cost, "of_network", remembered)
+
+
+COUNTED: dict[Any, cost.Cost] = {}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +121,7 @@ class KilledError(Exception):
     """Stands for kill -9: nothing after it runs."""
 
 
+@pytest.mark.usefixtures("counted_once")
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(
     trained: Path, volume: dict[str, str], tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +207,7 @@ def test_bad_settings_are_one_line(
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.usefixtures("counted_once")
 @pytest.mark.parametrize("stage", ["indexer", "fusion"])
 def test_what_frozen_stages_said_is_kept_and_changes_no_bit(
     trained: Path, volume: dict[str, str], tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
@@ -188,17 +221,19 @@ def test_what_frozen_stages_said_is_kept_and_changes_no_bit(
         inner = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args, inner=inner: looks.append(1) or inner(*args))
     # patches as large as lr / 2 make a small lattice, so that patches recur
-    overrides = {"steps": 60, "batch": 4, "patch": 12, "cache": True, "augment": False, "validate_every": 30}
+    overrides = {"steps": 20, "batch": 4, "patch": 12, "cache": True, "augment": False, "validate_every": 10}
     results = []
     for kept in (10**9, 0):
         monkeypatch.setattr(fusion, "KEPT_BYTES", kept)
         monkeypatch.setattr(indexer, "KEPT", kept)
         looks.clear()
         out = tmp_path / str(kept) / f"{stage}.json"
-        train(settings(stage, volume, trained, overrides=overrides), out)
+        asked = settings(stage, volume, trained, overrides=overrides)
+        asked["data"][0] |= {"train": [[0, 2]], "validation": [[10, 11]]}
+        train(asked, out)
         results.append((len(looks), [out.with_suffix(suffix).read_bytes() for suffix in (".safetensors", ".json")]))
     (few, one), (many, other) = results
-    assert few < many / 2
+    assert few < many / 2, many
     assert one == other
 
 
@@ -211,6 +246,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.usefixtures("counted_once")
 @pytest.mark.parametrize(("stage", "term"), [("codebook", "critic"), ("fusion", "contextual")])
 def test_published_losses_train_and_go_on_after_a_kill(
     trained: Path, volume: dict[str, str], tmp_path: Path, stage: str, term: str, monkeypatch: pytest.MonkeyPatch
@@ -328,6 +364,7 @@ def test_only_sections_that_a_stage_sees_make_it_another_training(
     assert [stage for stage in STAGES if before[stage] != after[stage]] == stages, why
 
 
+@pytest.mark.usefixtures("counted_once")
 def test_fine_tuning_takes_the_mask_of_the_weights_that_it_starts_from(
     trained: Path, volume: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

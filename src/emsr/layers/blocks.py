@@ -78,8 +78,9 @@ class PlainBlock(nn.Module):
         self.conv1 = conv(width, width)
         self.conv2 = conv(width, width)
         for layer in (self.conv1, self.conv2):
-            nn.init.kaiming_normal_(layer.weight)
-            layer.weight.data.mul_(0.1)
+            if not layer.weight.is_meta:  # there it would draw nothing and import torch's compiler: a second
+                nn.init.kaiming_normal_(layer.weight)
+                layer.weight.data.mul_(0.1)
             nn.init.zeros_(torch.as_tensor(layer.bias))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ def initialise(network: nn.Module, leak: float) -> None:
     """Kaiming normal weights for activations of negative slope ``leak``, biases zero."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-            nn.init.kaiming_normal_(layer.weight, a=leak)
+            if not layer.weight.is_meta:  # there it would draw nothing and import torch's compiler: a second
+                nn.init.kaiming_normal_(layer.weight, a=leak)
             if layer.bias is not None:
                 nn.init.zeros_(torch.as_tensor(layer.bias))

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -83,7 +84,8 @@ def webp(picture: np.ndarray) -> bytes:
 def svg(figure: Figure) -> bytes:
     """``figure`` as SVG with text as outlines; equal bytes for equal figures."""
     stream = BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    canvas = FigureCanvasSVG(figure)
+    canvas.print_svg(stream, metadata={"Date": None, "Creator": None})  # savefig would draw twice, for the same bytes
     return stream.getvalue()
 
 
