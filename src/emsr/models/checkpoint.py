@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def _check_card(path: Path, card: Any) -> None:
         raise ValueError(
             f"{path} is no card of weights: {', '.join(missing)} missing; train or import the weights again"
         )
+    kinds = {"sha256": str, "model": str, "stage": str, "options": dict, "scale": int, "sections": int}
+    for name, kind in kinds.items():
+        if type(card[name]) is not kind or (kind is int and card[name] < 1):
+            raise ValueError(
+                f"{path} is no card of weights: {name} is {card[name]!a}; train or import the weights again"
+            )
+    if (schema := card.get("schema", SCHEMA)) != SCHEMA:
+        raise ValueError(
+            f"{path} has schema {json.dumps(schema)}, this emsr reads 1 to {SCHEMA}: use the emsr that wrote it, or "
+            "delete it and run the step that makes it again"
+        )
 
 
 def load_state(path: Path, card: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
@@ -69,9 +81,19 @@ def load_state(path: Path, card: Mapping[str, Any] | None = None) -> dict[str, T
             f"{weights} has sha256 {found[:12]}, its card says {stated[:12]}: restore the file or the card"
         )
     try:
-        return dict(sorted(from_bytes(content).items()))
+        state = dict(sorted(from_bytes(content).items()))
     except SafetensorError as error:
         raise ValueError(f"{weights} is not safetensors ({error}): train or import the weights again") from None
+    check_finite(weights, state)
+    return state
+
+
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """ValueError, in one line, for NaN or infinity in the weights of ``path``, which spoil all that they compute."""
+    for name, tensor in state.items():
+        numbers = tensor.float() if tensor.element_size() == 1 else tensor  # float8 is only a way to store
+        if not bool(torch.isfinite(numbers).all()):
+            raise ValueError(f"{path}: tensor {name!a} holds NaN or infinity: train or import the weights again")
 
 
 def network(card: Mapping[str, Any]) -> nn.Module:
