@@ -99,15 +99,21 @@ def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
 def network(card: Mapping[str, Any]) -> nn.Module:
     """The network of the card's stage, untrained: the model's own, or what it builds for an earlier stage.
 
-    Raises ValueError where the card names a module that is no model; that is seen without importing it.
+    Raises ValueError where the card names a module that is no model, which is seen without importing it, or states what
+    none can be built of.
     """
     plugins.fields(plugins.file_of("models", str(card["model"])), "Options")
     module = plugins.load("models", card["model"])
-    options = module.Options(**_tuples(card["options"]))
-    if hasattr(module, "network"):
-        built: nn.Module = module.network(card["stage"], card["scale"], card["sections"], options)
-    else:
-        built = module.build(card["scale"], card["sections"], options)
+    try:
+        options = module.Options(**_tuples(card["options"]))
+        if hasattr(module, "network"):
+            built: nn.Module = module.network(card["stage"], card["scale"], card["sections"], options)
+        else:
+            built = module.build(card["scale"], card["sections"], options)
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(
+            f"card of {card['model']}: {' '.join(str(error).split())}; train or import it again"
+        ) from error
     return built
 
 
