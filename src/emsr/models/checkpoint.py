@@ -96,7 +96,7 @@ def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{path}: tensor {name!a} holds NaN or infinity: train or import the weights again")
 
 
-def network(card: Mapping[str, Any]) -> nn.Module:
+def network(card: Mapping[str, Any], source: str = "its card") -> nn.Module:
     """The network of the card's stage, untrained: the model's own, or what it builds for an earlier stage.
 
     Raises ValueError where the card names a module that is no model, which is seen without importing it, or states what
@@ -136,7 +136,7 @@ def load(
     expect(card, path, stage, scale)
     state = load_state(path, card)
     with torch.device("meta"):  # without memory: the card's options may say any size
-        check_fit(network(card), state, str(path))
+        check_fit(network(card, str(card_path(path))), state, str(path))
     model = network(card)
     fill(model, state, str(path))
     return model.to(device).eval().requires_grad_(False)
