@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # LOCKED=1: everything but torch and the libraries of its build by the hashes of lock.txt
 HASHED = .venv/bin/pip install --disable-pip-version-check --no-deps
 
-.PHONY: install install-dev chromium demo test check audit lock bench clean
+.PHONY: install install-dev chromium demo test fuzz check audit lock bench clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -36,6 +36,10 @@ demo: install
 LONG = tests/test_workflow.py tests/test_pilot_workflow.py tests/test_segment_workflow.py tests/test_registered_labels.py
 test: install-dev
 	pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(LONG) $(filter-out $(LONG),$(wildcard tests/test_*.py))
+
+# files, configs and weights to which something happened, so many of each kind, others every time (60 take half a minute of one core)
+fuzz: install-dev
+	EMSR_FUZZ=$(or $(EXAMPLES),500) pytest --numprocesses 2 tests/test_fuzz.py
 
 check: install-dev
 	ruff check .

@@ -190,8 +190,8 @@ MISTAKES = [
     ("overlap of the window", with_weights({**CARD, "window": 8}), "overlap 8 leaves no step for window 8"),
     ("no window at all", with_weights({**CARD, "window": None}), "states no window; set superresolve.window"),
     ("options of another model", with_weights({**CARD, "options": {"colour": 3}}, EMPTY),
-     "card of w.safetensors: Options.__init__() got an unexpected keyword argument 'colour'"),
-    ("no options", with_weights({**CARD, "options": None}), "weights w.safetensors of volume v: "),
+     "its card (Options.__init__() got an unexpected keyword argument 'colour'): train or import the weights again"),
+    ("no options", with_weights({**CARD, "options": None}), "w.json is no card of weights: options is None"),
     ("shard that the scale of a file does not divide", lambda values: values["superresolve"].update(
         shard=[16, 516, 516], chunk=[16, 129, 129]) or with_weights(CARD)(values),
      "shard [16, 516, 516] is not a multiple of scale 8"),

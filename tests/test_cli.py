@@ -136,3 +136,55 @@ def test_public_names_come_lazily() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "True"]
+
+
+STOPS = """
+import os, signal, sys
+from emsr import cli
+from emsr.steps import data
+
+def grow(settings: dict, out: str) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+data.grow = grow
+sys.exit(cli.main(["grow", "{}", "out.h5"]))
+"""
+
+
+def test_ctrl_c_ends_any_verb_with_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", STOPS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == "emsr: error: stopped by Ctrl+C: start it again, what is finished is kept\n"
+
+
+def test_a_lack_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def grow(settings: dict[str, Any], out: Path) -> None:
+        raise MemoryError("Unable to allocate 9.00 GiB\nfor an array")
+
+    monkeypatch.setattr("emsr.steps.data.grow", grow)
+    assert cli.main(["grow", "{}", "out.h5"]) == 1
+    line = "memory ran out (Unable to allocate 9.00 GiB for an array): take fewer workers, or smaller shards"
+    assert capsys.readouterr().err == f"emsr: error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["stitch", "@nowhere.json", "a", "b"], 2, "settings cannot be read: [Errno 2] No such file"),
+        (["stitch", "[" * 10**5, "a", "b"], 2, "settings are no JSON"),
+        (["clean", "nowhere", "--log", "/dev/null/x.log"], 1, "/dev/null cannot be used"),
+        (["clean", "no\x1b[31mwhere"], 1, "no?[31mwhere is not a folder"),
+    ],
+    ids=["no settings", "deep settings", "no log", "what terminals obey"],
+)
+def test_mistakes_without_a_traceback(
+    words: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        found = cli.main(words)
+    except SystemExit as end:
+        found = int(end.code or 0)
+    shown = capsys.readouterr().err
+    assert found == code
+    assert text in shown
+    assert "Traceback" not in shown

@@ -109,7 +109,7 @@ MISTAKES = [
     ("volumes.tissue.degradation", None, "degradation must say how"),
     ("volumes.tissue.degradation", {"kernel": "lanczos"}, "'lanczos': Input should be 'bicubic' or 'area'"),
     ("volumes.tissue.hr", {"path": "nowhere.h5"}, "path nowhere.h5 does not exist"),
-    ("volumes.a b", {"hr": None}, "should match pattern"),
+    ("volumes.a b", {"hr": None}, "volumes is 'a b': names hold letters, digits and _, at most 100"),
     ("volumes.logs", "TISSUE", "volume name 'logs' is a folder that emsr writes itself"),
     ("superresolve.chunk", [16, 100, 128], "shard [16, 512, 512] is not a multiple of chunk [16, 100, 128]"),
     ("superresolve.overlap", -1, "greater than or equal to 0"),

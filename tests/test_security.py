@@ -113,7 +113,7 @@ def test_weights_of_emsr_are_no_pickle_whatever_their_card_says(here: Path) -> N
         ({"model": "evil.thing"}, "thing.py has no class Options"),
         ({"model": "../../../evil/thing"}, "is no name of a Python module"),
         ({"model": "/evil/thing"}, "is no name of a Python module"),
-        ({"model": ["evil"]}, "is no name of a Python module"),
+        ({"model": ["evil"]}, r"is no card of weights: model is \['evil'\]"),
         ({"options": {**vars(TINY), "flow_widths": [2**20, 2**20]}}, "does not fit the network: .*misshapen"),
     ],
     ids=["a module", "a path", "a path from the root", "no name", "16 TB"],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import inspect
 import json
 import logging
 import os
+import signal
 import sys
 import types
 import typing
@@ -52,7 +54,16 @@ VERBS = {
     "repair": "emsr.commands.repair",
 }
 USER_MISTAKES = (ValueError, OSError)
+_ALLOW, _FREE = "mend its permissions, or name another place", "free some, and run again: what is finished is kept"
+MENDS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _ALLOW),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FREE),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n), and run again"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), "correct the path"),
+    errno.ELOOP: "mend the links on the way there",
+}
 UNFINISHED = os.EX_TEMPFAIL  # 75: start it again
+STOPPED = 128 + signal.SIGINT  # 130: as shells say of what Ctrl+C ended
 
 
 def _function(verb: str) -> tuple[str, str]:
@@ -78,8 +89,10 @@ def _stated(annotation: Any) -> Any:
 def _settings(text: str) -> dict[str, Any]:
     """Settings as one JSON argument, or @FILE that holds it."""
     try:
-        values = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
-    except json.JSONDecodeError as error:
+        values = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"settings cannot be read: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"settings are no JSON: {error}") from None
     if not isinstance(values, dict):
         raise argparse.ArgumentTypeError(f"settings must be a JSON object, not {type(values).__name__}")
@@ -142,14 +155,27 @@ def _log_to(file: Path | None) -> None:
     handlers: list[logging.Handler] = [console]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, mode="a", encoding="utf-8"))
+        handlers.append(logging.FileHandler(file, mode="a", encoding="utf-8", errors="backslashreplace"))
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers, force=True
     )
 
 
+def _shown(error: BaseException) -> str:
+    """What an error says in one line, without what terminals obey; of what the system refused, with the mend."""
+    said = str(error)
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        where = (
+            f"{os.fsdecode(error.filename)} cannot be used" if isinstance(error.filename, str | bytes) else "stopped"
+        )
+        said = f"{where} ({error.strerror}): {MENDS.get(error.errno, 'mend that, and run again')}"
+    return "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one verb; returns 0, 1 after a mistake in the input, 2 after one on the command line, 75 to go on later."""
+    """Run one verb; returns 0, 1 after a mistake in the input, 2 after one on the command line, 75 to go on later,
+    130 after Ctrl+C.
+    """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(_overview() + "\n")
@@ -161,14 +187,20 @@ def main(words: Sequence[str] | None = None) -> int:
         _log_to(None)
         logging.getLogger("emsr").error(plugins.unknown("verb", words[0], VERBS))
         return 2
-    return _run(vars(parser_of(words[0]).parse_args(words[1:])))
+    try:
+        return _run(vars(parser_of(words[0]).parse_args(words[1:])))
+    except KeyboardInterrupt:
+        logging.getLogger("emsr").error("stopped by Ctrl+C: start it again, what is finished is kept")
+        return STOPPED
 
 
 def _run(arguments: dict[str, Any]) -> int:
     """Call the verb's function; a user's mistake becomes one line."""
     function, traceback = arguments.pop("function"), arguments.pop("traceback")
-    _log_to(arguments.pop("log"))
+    log = arguments.pop("log")
+    _log_to(None)
     try:
+        _log_to(log)
         if (workers := arguments.get("workers")) is not None and workers < 1:
             raise ValueError(f"workers {workers} make nothing: state at least 1")
         function(**arguments)
@@ -178,7 +210,14 @@ def _run(arguments: dict[str, Any]) -> int:
         if traceback:
             raise
         logging.getLogger("emsr").info("where it was noticed", exc_info=True)
-        logging.getLogger("emsr").error(" ".join(str(error).split()))
+        logging.getLogger("emsr").error(_shown(error))
+        return 1
+    except MemoryError as error:
+        if traceback:
+            raise
+        logging.getLogger("emsr").info("where it was noticed", exc_info=True)
+        said = f" ({_shown(error)})" if str(error) else ""
+        logging.getLogger("emsr").error("memory ran out%s: take fewer workers, or smaller shards", said)
         return 1
     except UnfinishedError as stopped:
         logging.getLogger("emsr").warning(str(stopped))

@@ -24,7 +24,7 @@ from emsr.schema import (
     Training,
     Volume,
 )
-from emsr.schema_parts import Accelerators, Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
+from emsr.schema_parts import Accelerators, Count, Intensity, Layout, Name, Part, Place, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores, check_single_sections
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
@@ -37,7 +37,7 @@ __all__ = ["Config", "Data", "Range", "Segment", "Source", "Superresolve", "Trai
 class Config(Part):
     """config.yaml."""
 
-    results: str
+    results: Place
     jobs: Count
     workers: Count
     report: Report

@@ -32,6 +32,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         except FileNotFoundError:
             if trial == TRIALS - 1 or not path.parent.is_dir():
                 raise  # else another process took it for abandoned
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
         except BaseException:
             partial.unlink(missing_ok=True)
             raise

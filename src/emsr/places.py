@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 SCHEMES = ("file", "gs", "s3", "https", "http")
 PREFIX = "precomputed://"
 MISSING = "does not exist"
+VARIABLE = re.compile(r"\$(\w+|\{\w+\})", re.ASCII)
 INWARD = ("metadata", "metadata.google.internal", "fd00:ec2::254")  # where clouds give credentials to their machines
 
 
@@ -29,6 +30,19 @@ def local(place: str) -> Path | None:
     return Path(rest) if scheme == "file" else None
 
 
+def expanded(place: str) -> str:
+    """A path with `~`, `$NAME` and `${NAME}` replaced; ValueError where a name is not set in the environment.
+
+    Addresses, and paths that exist as they are written, are left alone.
+    """
+    if is_address(place) or os.path.lexists(place):
+        return place
+    found = os.path.expanduser(os.path.expandvars(place))
+    if unset := VARIABLE.search(found):
+        raise ValueError(f"path {place} names {unset[0]}, which is not set in the environment: set it, or write it out")
+    return found
+
+
 def kvstore(folder: Path) -> dict[str, str]:
     """How tensorstore names a folder on disk: by its whole path, where it refuses `..`."""
     whole = folder.absolute()
@@ -43,6 +57,8 @@ def fault(path: Path) -> str | None:
         return MISSING
     except OSError as error:
         return f"cannot be reached ({error.strerror}): mend the links and permissions on the way there"
+    except ValueError:
+        return "holds a NUL character, which no name has: correct it"
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         return "is neither a file nor a folder: name one that is"
     asked = os.R_OK | (os.X_OK if stat.S_ISDIR(kind) else 0)

@@ -13,12 +13,14 @@ from emsr.schema_parts import (
     PATHS,
     Accelerators,
     Count,
+    Flag,
     Intensity,
     Layout,
     Name,
     Nanometres,
     Natural,
     Part,
+    Place,
     Range,
     Shape,
     Source,
@@ -40,8 +42,8 @@ class Tissue(Part):
 class Noise(Part):
     """What the detector adds to lr: stated (dose null: no shot noise), or estimated from the lr of a volume."""
 
-    dose: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    read: Annotated[float, Field(ge=0, le=255)] | None = None
+    dose: Annotated[float, Field(gt=0, le=1e9, strict=True)] | None = None
+    read: Annotated[float, Field(ge=0, le=255, strict=True)] | None = None
     estimate: Name | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
@@ -91,7 +93,7 @@ class Volume(Part):
     intensity: Intensity | None = None
     degradation: Degradation | None = None
     registration: Registration | None = None
-    accept_mismatch: Annotated[bool, Field(strict=True)] | None = None
+    accept_mismatch: Flag | None = None
     weights: Name | WeightsFile | None = None
     test: tuple[Range, ...] | None = None
     segmentations: dict[Name, Segmentation] | None = None
@@ -207,9 +209,9 @@ class Training(Part):
     device: Literal["auto", "cpu", "cuda"]
     data: tuple[Data, ...]
     stages: dict[Name, dict[str, Any]]
-    init_from: dict[Name, str] | None = None
-    perceptual: str | None = None
-    spynet: str | None = None
+    init_from: dict[Name, Place] | None = None
+    perceptual: Place | None = None
+    spynet: Place | None = None
     accelerators: Accelerators | None = None
 
     @property
@@ -288,8 +290,8 @@ class Training(Part):
 class Lpips(Part):
     """Others' weights of LPIPS: a backbone as torchvision saves it, and the weights of its channels."""
 
-    backbone: str
-    linear: str
+    backbone: Place
+    linear: Place
 
     @model_validator(mode="after")
     def _exist(self) -> Lpips:

@@ -7,19 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from emsr import durable, numbering, places
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
-Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Shape = tuple[Count, Count, Count]
 VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 Range = tuple[Natural, Natural]
 Level = Annotated[int, Field(ge=1, le=255, strict=True)]
-Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True)]
+Grey = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Place = Annotated[
+    str, AfterValidator(places.expanded)
+]  # of a file or folder: ~ and $NAME stand for what they do in shells
 PATHS = "paths are relative to the folder that snakemake is started in"
 
 
@@ -32,8 +37,8 @@ class Part(BaseModel):
 class Intensity(Part):
     """How grey levels of a source become 0 to 255: its levels that become 0 and 255, or percentiles of its voxels."""
 
-    low: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    high: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    low: Grey | None = None
+    high: Grey | None = None
     percentiles: tuple[Percent, Percent] | None = None
 
     @model_validator(mode="after")
@@ -52,12 +57,12 @@ class Intensity(Part):
 class Source(Part):
     """An array on the user's disk."""
 
-    path: str
+    path: Place
     dataset: str | None = None
     voxel_size_nm: VoxelSize | None = None
     mip: Natural | None = None
     pattern: str | None = None
-    link: bool | None = None
+    link: Flag | None = None
     intensity: Intensity | None = None
     membranes: Level | None = None
 
@@ -131,7 +136,7 @@ def accelerated(stated: Accelerators | None) -> dict[str, dict[str, str]]:
 class WeightsFile(Part):
     """Weights on the user's disk, with their card beside them."""
 
-    path: str
+    path: Place
 
     @model_validator(mode="after")
     def _with_card(self) -> WeightsFile:

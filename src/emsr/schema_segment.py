@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from emsr.schema_parts import Count, Layout, Name, Natural, Part, Shape, WeightsFile
+from emsr.schema_parts import Count, Flag, Layout, Name, Natural, Part, Shape, WeightsFile
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+Length = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
 
 class Fragments(Part):
@@ -39,7 +39,7 @@ class SegmentScores(Part):
 
     border_nm: Length
     membrane_nm: Length
-    in_plane: bool
+    in_plane: Flag
     absorb: Natural
     windows: Count
     seed: Natural

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def _check_card(path: Path, card: Any) -> None:
         raise ValueError(
             f"{path} is no card of weights: {', '.join(missing)} missing; train or import the weights again"
         )
+    kinds = {"sha256": str, "model": str, "stage": str, "options": dict, "scale": int, "sections": int}
+    for name, kind in kinds.items():
+        if type(card[name]) is not kind or (kind is int and card[name] < 1):
+            raise ValueError(
+                f"{path} is no card of weights: {name} is {card[name]!a}; train or import the weights again"
+            )
+    if (schema := card.get("schema", SCHEMA)) != SCHEMA:
+        raise ValueError(
+            f"{path} has schema {json.dumps(schema)}, this emsr reads 1 to {SCHEMA}: use the emsr that wrote it, or "
+            "delete it and run the step that makes it again"
+        )
 
 
 def load_state(path: Path, card: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
@@ -69,23 +81,39 @@ def load_state(path: Path, card: Mapping[str, Any] | None = None) -> dict[str, T
             f"{weights} has sha256 {found[:12]}, its card says {stated[:12]}: restore the file or the card"
         )
     try:
-        return dict(sorted(from_bytes(content).items()))
+        state = dict(sorted(from_bytes(content).items()))
     except SafetensorError as error:
         raise ValueError(f"{weights} is not safetensors ({error}): train or import the weights again") from None
+    check_finite(weights, state)
+    return state
 
 
-def network(card: Mapping[str, Any]) -> nn.Module:
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """ValueError, in one line, for NaN or infinity in the weights of ``path``, which spoil all that they compute."""
+    for name, tensor in state.items():
+        numbers = tensor.float() if tensor.element_size() == 1 else tensor  # float8 is only a way to store
+        if not bool(torch.isfinite(numbers).all()):
+            raise ValueError(f"{path}: tensor {name!a} holds NaN or infinity: train or import the weights again")
+
+
+def network(card: Mapping[str, Any], source: str = "its card") -> nn.Module:
     """The network of the card's stage, untrained: the model's own, or what it builds for an earlier stage.
 
-    Raises ValueError where the card names a module that is no model; that is seen without importing it.
+    Raises ValueError where the card names a module that is no model, which is seen without importing it, or states what
+    none can be built of.
     """
     plugins.fields(plugins.file_of("models", str(card["model"])), "Options")
     module = plugins.load("models", card["model"])
-    options = module.Options(**_tuples(card["options"]))
-    if hasattr(module, "network"):
-        built: nn.Module = module.network(card["stage"], card["scale"], card["sections"], options)
-    else:
-        built = module.build(card["scale"], card["sections"], options)
+    try:
+        options = module.Options(**_tuples(card["options"]))
+        if hasattr(module, "network"):
+            built: nn.Module = module.network(card["stage"], card["scale"], card["sections"], options)
+        else:
+            built = module.build(card["scale"], card["sections"], options)
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(
+            f"card of {card['model']}: {' '.join(str(error).split())}; train or import it again"
+        ) from error
     return built
 
 
@@ -108,7 +136,7 @@ def load(
     expect(card, path, stage, scale)
     state = load_state(path, card)
     with torch.device("meta"):  # without memory: the card's options may say any size
-        check_fit(network(card), state, str(path))
+        check_fit(network(card, str(card_path(path))), state, str(path))
     model = network(card)
     fill(model, state, str(path))
     return model.to(device).eval().requires_grad_(False)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from emsr.layers.features import Vgg19, VggLayer
 from emsr.models import archive, gpemsr, published_affinity, published_edsr
-from emsr.models.checkpoint import differences
+from emsr.models.checkpoint import check_finite, differences
 
 SECTIONS = 5
 TESTED = 1024  # hr pixels of the published test's windows
@@ -137,6 +137,7 @@ def read(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise ValueError(f"{path} holds no dictionary of tensors: give a checkpoint of weights")
     archive.check_tensors(path, state)
+    check_finite(path, state)
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emsr.progress import progress
 from emsr.steps.images import finish, layout, unfinished
 from emsr.steps.intensities import kept, mapping
-from emsr.steps.sources import absent, admitted, link, made_of, single_sections
+from emsr.steps.sources import absent, admitted, link, made_of, refuse_changed, single_sections
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,8 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
     try:
         dtype = "uint64" if image == "labels" else "uint8"
         laid = layout(settings, {**vars(used), "shape": used.box.shape, "dtype": dtype})
-        journal = unfinished(out, made_of(settings, opened))
+        made = made_of(settings, opened)
+        journal = unfinished(out, made)
         if "intensity" not in journal.found:
             journal.found["intensity"] = mapping(settings, opened, used.box, workers)
         mapped = journal.found["intensity"]
@@ -76,6 +77,7 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         else:
             making = _copying(opened, used.box, laid, mapped, f"ingest {image}")
             levels = fill(out.with_suffix(".zarr"), laid, making, journal, workers)
+        refuse_changed(settings, made)
         judged = linked or image in ("hr", "lr") or opened.made_from
         finish(out, laid, card, workers, levels, partial(absent, opened, used.box.start[0]) if judged else None)
         journal.close()

@@ -66,6 +66,14 @@ def made_of(settings: dict[str, Any], source: Source) -> dict[str, Any]:
     }
 
 
+def refuse_changed(settings: dict[str, Any], before: dict[str, Any]) -> None:
+    """After the last voxel was read: ValueError where a source is not in the state that `made_of` saw `before`."""
+    stated, other = settings["source"], (settings.get("intensity") or {}).get("of")
+    for one, state in zip([each for each in (stated, other) if each], before["source"], strict=True):
+        if _state(one["path"]) != state:
+            raise ValueError(f"{one['path']} changed while it was read: run again when nothing writes to it")
+
+
 def absent(source: Source, first: int, z: int) -> str | None:
     """Why section z of an array is empty, whose first one is section `first` of the source; None if it is not.
 

@@ -95,6 +95,7 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     from emsr.stores.zarr import open_array
 
     clock = time.perf_counter()
+    refuse_taken(out.with_suffix(".zarr"))
     marks = plan.all_marks(marks)
     allocated, found = jobs.allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
     records = Records(allocate, allocated, proof.one_settings(found, allocated))
@@ -133,10 +134,15 @@ def _validity(
     return {"array": path.name, "sections": {str(z): reason for z, reason in reasons.items()}}
 
 
+def refuse_taken(name: Path) -> None:
+    """ValueError where something that is no link has the name of a link."""
+    if name.exists() and not name.is_symlink():
+        raise ValueError(f"{name} is not a link: move it away, stitch makes a link to the array of that name")
+
+
 def link(target: Path, name: Path) -> None:
     """Point the symbolic link `name` to `target`, in one step; ValueError where something else has the name."""
-    if name.exists() and not name.is_symlink():
-        raise ValueError(f"{name} is not a link: move it away, stitch links it to {target.name}")
+    refuse_taken(name)
     fresh = name.with_name(f".{name.name}.{os.getpid()}.link")
     fresh.symlink_to(os.path.relpath(target.resolve(), name.parent.resolve()))
     fresh.replace(name)

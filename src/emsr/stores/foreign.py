@@ -28,7 +28,7 @@ def open_foreign(driver: str, folder: Path, fill: bool) -> ts.TensorStore:
     try:
         array = ts.open(spec, open=True, read=True, context=context).result()
     except (ValueError, ZeroDivisionError) as error:
-        said = _said(error, folder)
+        said = said_of(error, folder)
         raise ValueError(f"{folder} cannot be opened as {driver.rstrip('3')} ({said}): {_mend(error)}") from None
     check_chunk(array.chunk_layout.read_chunk.shape or (), array.dtype.numpy_dtype, str(folder))
     return array
@@ -84,10 +84,10 @@ def _chunk(array: ts.TensorStore) -> Triple[int]:
 
 def _unread(where: str, what: str, error: ValueError) -> ValueError:
     """The refusal of voxels that tensorstore cannot read."""
-    return ValueError(f"{where}: {what} cannot be read ({_said(error, Path(where))}): {_mend(error)}")
+    return ValueError(f"{where}: {what} cannot be read ({said_of(error, Path(where))}): {_mend(error)}")
 
 
-def _said(error: BaseException, folder: Path) -> str:
+def said_of(error: BaseException, folder: Path) -> str:
     """What tensorstore says of an array in `folder`, without what it was asked and with names from there on."""
     noise = r' \[(tensorstore_spec|source locations|os_error_code)=.*|Error opening "\w+" driver: '
     text = re.sub(noise, "", str(error), flags=re.DOTALL)

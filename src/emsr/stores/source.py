@@ -123,7 +123,7 @@ def _refusal(kind: type[Exception], place: str, error: Exception) -> Exception:
         denied = error.errno in (errno.EACCES, errno.EPERM)
         mend = "mend its permissions, or copy it again" if denied else "copy it again"
         return kind(f"{where} cannot be read ({error.strerror}): {mend}")
-    text = one_line(error, 10**4)
+    text, place = one_line(error, 10**4), one_line(ValueError(place), 10**4)
     if isinstance(error, OSError) or (isinstance(error, ValueError) and place in text):
         return kind(text)
     if isinstance(error, MemoryError):

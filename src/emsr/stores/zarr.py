@@ -15,11 +15,12 @@ import tensorstore as ts
 
 from emsr.durable import PARTIAL, read_json, sweep, write_json
 from emsr.places import kvstore
-from emsr.stores.foreign import check_written, metadata, open_foreign, source_of
+from emsr.stores.foreign import check_written, metadata, open_foreign, said_of, source_of
 from emsr.stores.link import SUFFIX, open_link
 from emsr.stores.ome import AXES, Layout, Multiscale, array_document, group_document, level_count, parse_multiscale
 from emsr.stores.source import Source, one_line, triple
 
+NOTHING = "no array at all"
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 __all__ = ["Layout", "create", "level_count", "level_total", "open_array", "recreate", "write_box"]
 
@@ -83,8 +84,16 @@ def write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.nda
     """Write `voxels` (z, y, x), or (c, z, y, x), from corner `start` (z, y, x) on; durable when this returns.
 
     The box must be whole shards, with all channels. What stood there leaves no trace: of a shard that the end of the
-    volume crops, tensorstore would keep what lies past the end, and fail where it is damaged.
+    volume crops, tensorstore would keep what lies past the end, and fail where it is damaged. Raises OSError, in one
+    line, where the disk does not take them.
     """
+    try:
+        _write_box(array, start, voxels)
+    except ValueError as error:
+        raise _unwritten(array, start, error) from None
+
+
+def _write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.ndarray) -> None:
     sides = [int(side or 1) for side in array.chunk_layout.write_chunk.shape or ()][-3:]
     if any(length % side for length, side in zip(voxels.shape[-3:], sides, strict=True)) and array.kvstore:
         for number in np.ndindex(*(-(-length // side) for length, side in zip(voxels.shape[-3:], sides, strict=True))):
@@ -93,6 +102,15 @@ def write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.nda
             array.kvstore.write(key, None).result()
     z, y, x = (slice(low, low + side) for low, side in zip(start, voxels.shape[-3:], strict=True))
     array[..., z, y, x].write(voxels).result()
+
+
+def _unwritten(array: ts.TensorStore, start: tuple[int, int, int], error: ValueError) -> OSError:
+    """The line for voxels that cannot be written, with the mend."""
+    folder = Path(array.kvstore.path if array.kvstore else "array")
+    reason = said_of(error, folder)
+    full = any(word in reason for word in ("RESOURCE_EXHAUSTED", "No space", "quota", "too large"))
+    mend = "free some, and run again: what is finished is kept" if full else "mend that, and run again"
+    return OSError(f"{folder}: voxels from {start} on cannot be written ({reason}): {mend}")
 
 
 def level_total(path: Path) -> int:
@@ -128,7 +146,9 @@ def open_source(path: Path, dataset: str | None) -> Source:
         if file.is_file():
             metadata(file)  # tensorstore does not read all of them, but a torn one means a torn copy
     if not any((folder / name).is_file() for name in (".zarray", "zarr.json")) or _kind(folder) != "array":
-        raise ValueError(f"{folder} is a group, not an array: name as dataset one of {_listing(path)}")
+        named = _listing(path)
+        mend = f"name as dataset one of {named}" if named != NOTHING else "it holds none either, name another folder"
+        raise ValueError(f"{folder} is a group, not an array: {mend}")
     return _source(path, folder, found, level)
 
 
@@ -162,8 +182,16 @@ def _attributes(folder: Path) -> dict[str, Any]:
 
 
 def _kind(folder: Path) -> str:
-    """ "array" or "group"."""
-    return str(metadata(folder / "zarr.json").get("node_type")) if (folder / "zarr.json").is_file() else "array"
+    """ "array" or "group"; ValueError for a document of another version than its name says."""
+    if not (folder / "zarr.json").is_file():
+        return "array"
+    document = metadata(folder / "zarr.json")
+    if (version := document.get("zarr_format")) != 3:
+        raise ValueError(
+            f"{folder / 'zarr.json'} states zarr_format {version!a}, but that name is of version 3: write .zarray and "
+            "the like, or copy it again"
+        )
+    return str(document.get("node_type"))
 
 
 def _listing(path: Path, most: int = 12) -> str:
@@ -171,7 +199,7 @@ def _listing(path: Path, most: int = 12) -> str:
     folders = (folder for depth in ("*", "*/*", "*/*/*") for folder in sorted(path.glob(depth)) if folder.is_dir())
     names = [str(f.relative_to(path)) for f in folders if (f / ".zarray").is_file() or _v3_array(f)]
     if not names:
-        return "no array at all"
+        return NOTHING
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
