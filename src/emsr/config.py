@@ -24,7 +24,19 @@ from emsr.schema import (
     Training,
     Volume,
 )
-from emsr.schema_parts import Accelerators, Count, Intensity, Layout, Name, Part, Place, Range, Source, WeightsFile
+from emsr.schema_parts import (
+    Accelerators,
+    Canary,
+    Count,
+    Intensity,
+    Layout,
+    Name,
+    Part,
+    Place,
+    Range,
+    Source,
+    WeightsFile,
+)
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores, check_single_sections
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
@@ -40,6 +52,7 @@ class Config(Part):
     results: Place
     jobs: Count
     workers: Count
+    canary: Canary | None = None
     report: Report
     ingest: Layout
     superresolve: Superresolve
@@ -291,6 +304,7 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
     **{
         "volumes": Volume,
         "trainings": Training,
+        "canary": Canary,
         "superresolve": Superresolve,
         "accelerators": Accelerators,
         "segment": Segment,
