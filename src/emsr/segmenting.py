@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from emsr.fingerprints import content_sha256
-from emsr.plan import proved
 from emsr.schema_parts import WeightsFile
 from emsr.schema_segment import Segmentation
-from emsr.settings import Settings
+from emsr.settings import Settings, standing
 from emsr.slices import own_model, result_number, text
 
 SHARED = ("shard", "chunk", "precision", "device")
@@ -63,8 +62,8 @@ class Segmenting:
 
     def marks(self, volume: str, name: str, stage: str) -> list[str] | None:
         """The marks that a proof of "affinities" or "fragments" stands on; None if there is no such proof."""
-        settings = json.loads(getattr(self, f"prove_{stage}")(volume, name))
-        return proved(Path(self.path(volume, name, stage, "proof.json")), settings)
+        settings: str = getattr(self, f"prove_{stage}")(volume, name)
+        return standing(Path(self.path(volume, name, stage, "proof.json")), settings)
 
     # slices
 

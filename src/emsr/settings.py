@@ -120,7 +120,7 @@ class Settings:
 
     def marks(self, volume: str) -> list[str] | None:
         """The marks that a proof already stands on, however many jobs there are now; None if there is no such proof."""
-        return proved(Path(self.path(volume, "sr", "proof.json")), json.loads(self.stitch(volume)))
+        return standing(Path(self.path(volume, "sr", "proof.json")), self.stitch(volume))
 
     def mask(self, volume: str) -> list[str]:
         """The card of the mask, if there is one."""
@@ -345,6 +345,14 @@ class Settings:
             return {"image": self.image(data.volume, image), "labels": self.image(data.volume, labels)}
         names = {"hr": self.hr_image(data.volume), "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
+
+
+def standing(proof: Path, settings: str) -> list[str] | None:
+    """As ``proved``, for Snakemake: a proof that this emsr cannot read ends the program with one line."""
+    try:
+        return proved(proof, json.loads(settings))
+    except ValueError as error:
+        raise SystemExit(f"emsr: error: {error}") from None
 
 
 def _fingerprint(place: str) -> str | None:

@@ -116,8 +116,8 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     _write_card(out, allocated, statement)
     jobs.write_proof(allocate, settings, marks)
     stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
-    job_seams = proof.job_seams(made, surveyed, len(marks))
-    durable.write_json(allocate.parent / "stitch.stats.json", {**stats, "job_seams": job_seams})
+    stats |= {"schema": durable.SCHEMA, "job_seams": proof.job_seams(made, surveyed, len(marks))}
+    durable.write_json(allocate.parent / "stitch.stats.json", stats)
 
 
 def _validity(
