@@ -16,6 +16,7 @@ BLOCK = 4096
 """Bytes that file systems give out at a time, at the least: a small file takes as many."""
 FRAME = 32  # bytes that zstd adds to a chunk that does not compress, besides three for each of its blocks
 ZSTD_BLOCK = 2**17
+RUN = 8  # bytes of a run of zeros between voxels
 INDEX_ENTRY, CHECKSUM = 16, 4  # bytes of a chunk in the index of a shard, and of the index's crc32c
 ITEMSIZE = {"uint8": 1, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8, "float32": 4}
 LEAST_OF_IDS = 1 / 200
@@ -44,7 +45,8 @@ def of_array(name: str, layout: Layout) -> Room:
     total = sum(count * size for count, size in sizes)
     files, part = sum(count for count, _ in sizes), _least(layout.dtype)
     metadata = layout.levels + 1
-    return Room(name, total + metadata * BLOCK, int(total * part), files + metadata)
+    files += metadata
+    return Room(name, total + metadata * BLOCK, max(int(total * part), files * BLOCK), files)
 
 
 def _least(dtype: str) -> float:
@@ -52,20 +54,26 @@ def _least(dtype: str) -> float:
 
 
 def _shards(layout: Layout, shape: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
-    """How many shards of a level take how many bytes: whole ones, and those that the volume's ends crop."""
-    bytes_of_chunk = prod(layout.chunk) * ITEMSIZE[layout.dtype] * max(1, layout.channels)
-    stored = bytes_of_chunk + FRAME + 3 * -(-bytes_of_chunk // ZSTD_BLOCK)
+    """How many shards of a level take how many bytes: whole ones, and those that the volume's ends crop.
+
+    A chunk that an end crops is stored whole, with zeros, of which each run takes a few bytes.
+    """
+    of_voxel = ITEMSIZE[layout.dtype] * max(1, layout.channels)
+    added = FRAME + 3 * -(-prod(layout.chunk) * of_voxel // ZSTD_BLOCK)
     index = INDEX_ENTRY * prod(edge // part for edge, part in zip(layout.shard, layout.chunk, strict=True)) + CHECKSUM
-    axes = [_along(*sides) for sides in zip(shape, layout.shard, layout.chunk, strict=True)]
-    for along in product(*axes):
-        chunks = prod(count for _, count in along)
-        yield prod(shards for shards, _ in along), blocks(chunks * stored + index)
+    axes = [_along(*sides) for sides in zip(shape, layout.shard, strict=True)]
+    for (a, z), (b, y), (c, x) in product(*axes):
+        _, rows, columns = (-(-side // edge) for side, edge in zip((z, y, x), layout.chunk, strict=True))
+        ends = (y if x % layout.chunk[2] else 0) + (columns if y % layout.chunk[1] else 0)
+        lines = max(1, layout.channels) * z * ends
+        chunks = -(-z // layout.chunk[0]) * rows * columns
+        yield a * b * c, blocks(z * y * x * of_voxel + chunks * added + RUN * lines + index)
 
 
-def _along(length: int, shard: int, chunk: int) -> list[tuple[int, int]]:
-    """Along one axis, how many shards have how many chunks."""
+def _along(length: int, shard: int) -> list[tuple[int, int]]:
+    """Along one axis, how many shards have how many voxels."""
     whole, rest = divmod(length, shard)
-    return [(shards, -(-side // chunk)) for shards, side in ((whole, shard), (1, rest)) if shards and side]
+    return [(shards, side) for shards, side in ((whole, shard), (1, rest)) if shards and side]
 
 
 def of_files(name: str, files: int, bytes_each: int) -> Room:
