@@ -13,6 +13,7 @@ from emsr.mistakes import one_line
 from emsr.schema import (
     Data,
     Degradation,
+    Keep,
     Lpips,
     Model,
     Noise,
@@ -45,6 +46,7 @@ class Config(Part):
     superresolve: Superresolve
     segment: Segment
     score: Score | None = None
+    keep: Keep | None = None
     volumes: dict[Name, Volume]
     trainings: dict[Name, Training]
 
@@ -301,6 +303,7 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "ingest": Layout,
         "report": Report,
         "score": Score,
+        "keep": Keep,
         "lpips": Lpips,
         "model": Model,
     },

@@ -14,6 +14,7 @@ from typing import Any
 PARTIAL = re.compile(r"\..+\.(?:(?P<host>[A-Za-z0-9_-]+)-(?P<pid>[0-9]+)-)?[0-9a-f]{32}\.partial")
 ABANDONED_SECONDS = 3600.0
 TRIALS = 3
+REMOVED = "removed.json"  # says of the documents beside it that do not exist that they are not kept
 SCHEMA = 1
 """The schema of documents whose form never changed. One whose form does has a number of its own from then on."""
 
@@ -110,6 +111,11 @@ def read_json(path: Path, newest: int = SCHEMA) -> Any:
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if Path(path).with_name(REMOVED).is_file():
+            raise FileNotFoundError(
+                f"{path} was removed when all made of it was proved (keep in the config): run snakemake, which makes "
+                "again what is needed"
+            ) from None
         raise FileNotFoundError(f"{path} does not exist: run the step that makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())

@@ -305,6 +305,16 @@ class Score(Part):
     lpips: Lpips | None = None
 
 
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Keep(Part):
+    """Which intermediates stay on disk once everything made of them is proved."""
+
+    affinities: Flag
+    fragments: Flag
+
+
 class Report(Part):
     """What the report says about itself."""
 

@@ -120,6 +120,16 @@ class Segmenting:
         """The layout of segments."""
         return text("segment", {"chunk": list(self.segment.chunk)})
 
+    def discard(self, volume: str) -> str:
+        """What is removed, and the scores that must have been made before."""
+        scores = self.settings.segmentation_scores(volume)
+        return text("discard", {"stages": self.settings.discarded, "scores": scores})
+
+    def consumers(self, volume: str, name: str) -> list[str]:
+        """The last documents that are made of the arrays of a segmentation."""
+        scores = self.settings.segmentation_scores(volume)
+        return [self.path(volume, name, "segments.json"), *([scores] if scores else [])]
+
     def scored(self, volume: str) -> list[str]:
         """Everything that the scores of a volume's segmentations are made from."""
         files = [path for part in self._scored(volume).values() for path in part.values() if path.endswith(".json")]

@@ -119,7 +119,7 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     link(records.array, out.with_suffix(".zarr"))
     _write_card(out, allocated, statement)
     jobs.write_proof(allocate, settings, marks)
-    stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
+    stats: dict[str, Any] = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
     stats |= {"schema": durable.SCHEMA, "job_seams": proof.job_seams(made, surveyed, len(marks))}
     durable.write_json(allocate.parent / "stitch.stats.json", stats)
 

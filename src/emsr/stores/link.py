@@ -36,7 +36,7 @@ def check_link(source: Source, image: str, region: Sequence[Sequence[int]] | Non
 
 def write_link(file: Path, source: Source) -> None:
     """Write the link to an opened source."""
-    write_json(file, {"schema": SCHEMA, **source.spec})
+    write_json(file, {"schema": SCHEMA, **(source.spec or {})})
 
 
 def open_link(file: Path, cache_bytes: int) -> ts.TensorStore:
