@@ -31,6 +31,7 @@ ELSEWHERE = {  # test_superresolve.py, test_segment_numbers.py, test_registratio
     *("register", "register-labels"),
     *("superresolve", "allocate-affinities", "affinities", "prove-affinities", "allocate-fragments", "fragments"),
     *("prove-fragments", "agglomerate", "choose-threshold", "segment", "score-segments"),
+    "discard",  # makes nothing (test_discard.py)
 }
 Made = dict[str, np.ndarray]
 

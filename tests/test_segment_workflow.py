@@ -112,3 +112,25 @@ def test_a_change_reruns_exactly(project: Project, reason: str, make: Any, rules
     after = project.states("cube/segmentations/*/*/*.records/*.json")
     assert after == before, "no shard is computed"
     assert project.run("-n").rules == left
+
+
+def test_what_is_not_kept_goes_when_all_made_of_it_is_proved(project: Project) -> None:
+    kept = {name: project.json("cube", "segmentations", name, "segments.json") for name in NAMES}
+    project.change("keep", {"affinities": False, "fragments": False})
+    assert project.run().rules == Counter({"discard": 3, "report": 1})
+    left = {"removed.json", "segments.json", "segments.zarr", "threshold.json", "affinities", "fragments"}
+    for name in NAMES:
+        folder = project.path("cube", "segmentations", name)
+        assert {file.name for file in folder.iterdir()} - {"agglomeration"} == left | {"segments.sections.tsv"}
+        for stage in ("affinities", "fragments", "agglomeration"):
+            assert {file.name for file in folder.glob(f"{stage}/*")} <= {"proof.json"}
+        assert project.json("cube", "segmentations", name, "segments.json") == kept[name]
+    assert project.run("-n").rules == Counter()
+    project.change("jobs", 3)
+    assert project.run("-n").rules == Counter(), "another number of jobs makes nothing again"
+    project.change("keep", None)
+    assert project.run("-n").rules == Counter({"report": 1})
+    project.change("keep", {"affinities": False, "fragments": False})
+    project.change("volumes.cube.segmentations.sr.threshold", 0.3)
+    again = Counter({rule: 3 * times for rule, times in Counter([*ONE, *TWO, *THREE, "discard"]).items()})
+    assert project.run("-n").rules == again + Counter(SCORES), "by the jobs of before, and all that are scored together"

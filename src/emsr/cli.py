@@ -41,6 +41,7 @@ VERBS = {
     "choose-threshold": "emsr.steps.threshold",
     "segment": "emsr.steps.segment",
     "score-segments": "emsr.steps.segment_scores",
+    "discard": "emsr.steps.discard",
     "score": "emsr.steps.score",
     "report": "emsr.steps.score",
     "import-weights": "emsr.commands.import_weights",

@@ -13,6 +13,7 @@ from emsr.mistakes import one_line
 from emsr.schema import (
     Data,
     Degradation,
+    Keep,
     Lpips,
     Model,
     Noise,
@@ -58,6 +59,7 @@ class Config(Part):
     superresolve: Superresolve
     segment: Segment
     score: Score | None = None
+    keep: Keep | None = None
     volumes: dict[Name, Volume]
     trainings: dict[Name, Training]
 
@@ -315,6 +317,7 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
         "ingest": Layout,
         "report": Report,
         "score": Score,
+        "keep": Keep,
         "lpips": Lpips,
         "model": Model,
     },

@@ -14,6 +14,13 @@ from typing import Any
 PARTIAL = re.compile(r"\..+\.(?:(?P<host>[A-Za-z0-9_-]+)-(?P<pid>[0-9]+)-)?[0-9a-f]{32}\.partial")
 ABANDONED_SECONDS = 3600.0
 TRIALS = 3
+REMOVED = "removed.json"  # says of the documents beside it that do not exist that they are not kept
+SCHEMA = 1
+"""The schema of documents whose form never changed. One whose form does has a number of its own from then on."""
+
+
+class SchemaError(ValueError):
+    """A document of a form that this emsr does not know: it is neither read nor written over."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -101,15 +108,35 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON document; FileNotFoundError or ValueError, in one line, where it is absent or not whole."""
+def read_json(path: Path, newest: int = SCHEMA) -> Any:
+    """Read a JSON document; FileNotFoundError or ValueError, in one line, where it is absent or not whole.
+
+    SchemaError where it states a schema that is none of 1 to `newest`, those that the reader knows.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if Path(path).with_name(REMOVED).is_file():
+            raise FileNotFoundError(
+                f"{path} was removed when all made of it was proved (keep in the config): run snakemake, which makes "
+                "again what is needed"
+            ) from None
         raise FileNotFoundError(f"{path} does not exist: run the step that makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not JSON ({reason}): delete it and run the step that makes it again") from None
+    check_schema(path, document, newest)
+    return document
+
+
+def check_schema(path: Path, document: Any, newest: int = SCHEMA) -> None:
+    """Raise SchemaError, in one line, for a document that states a schema which is none of 1 to `newest`."""
+    stated = document.get("schema", SCHEMA) if isinstance(document, dict) else SCHEMA
+    if type(stated) is not int or not 1 <= stated <= newest:
+        raise SchemaError(
+            f"{path} has schema {json.dumps(stated)}, this emsr reads 1 to {newest}: use the emsr that wrote it, or "
+            "delete it and run the step that makes it again"
+        )
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emsr import durable
 from emsr.geometry import Box, ShardGrid, Triple, scaled, touching, triple, windows_on_axis
 
 Table = tuple[tuple[int, ...] | None, ...]
@@ -232,12 +233,15 @@ def proved(proof: Path, settings: Mapping[str, Any]) -> list[str] | None:
 
     A workflow asks for `proved(proof, settings) or gather(...)`: as long as the settings hold, the marks recorded are
     the ones to have, however many jobs the config now names, so that another number of jobs reruns nothing. Marks are
-    recorded relative to the proof's folder and given relative to it again.
+    recorded relative to the proof's folder and given relative to it again. SchemaError for a proof of a form that this
+    emsr does not know.
     """
     try:
-        recorded = json.loads(Path(proof).read_text(encoding="utf-8"))
+        recorded = durable.read_json(proof)
         marks = recorded["marks"] if recorded["settings"] == json.loads(json.dumps(settings)) else []
         paths = [str(Path(proof).parent / mark) for mark in marks]
+    except durable.SchemaError:
+        raise
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return paths or None

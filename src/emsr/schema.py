@@ -307,6 +307,13 @@ class Score(Part):
     lpips: Lpips | None = None
 
 
+class Keep(Part):
+    """Which intermediates stay on disk once everything made of them is proved."""
+
+    affinities: Flag
+    fragments: Flag
+
+
 class Report(Part):
     """What the report says about itself."""
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from emsr.fingerprints import content_sha256
-from emsr.plan import proved
 from emsr.schema_parts import WeightsFile
 from emsr.schema_segment import Segmentation
-from emsr.settings import Settings
+from emsr.settings import Settings, standing
 from emsr.slices import own_model, result_number, text
 
 SHARED = ("shard", "chunk", "precision", "device")
@@ -63,8 +62,8 @@ class Segmenting:
 
     def marks(self, volume: str, name: str, stage: str) -> list[str] | None:
         """The marks that a proof of "affinities" or "fragments" stands on; None if there is no such proof."""
-        settings = json.loads(getattr(self, f"prove_{stage}")(volume, name))
-        return proved(Path(self.path(volume, name, stage, "proof.json")), settings)
+        settings: str = getattr(self, f"prove_{stage}")(volume, name)
+        return standing(Path(self.path(volume, name, stage, "proof.json")), settings)
 
     # slices
 
@@ -120,6 +119,16 @@ class Segmenting:
     def segments(self) -> str:
         """The layout of segments."""
         return text("segment", {"chunk": list(self.segment.chunk)})
+
+    def discard(self, volume: str) -> str:
+        """What is removed, and the scores that must have been made before."""
+        scores = self.settings.segmentation_scores(volume)
+        return text("discard", {"stages": self.settings.discarded, "scores": scores})
+
+    def consumers(self, volume: str, name: str) -> list[str]:
+        """The last documents that are made of the arrays of a segmentation."""
+        scores = self.settings.segmentation_scores(volume)
+        return [self.path(volume, name, "segments.json"), *([scores] if scores else [])]
 
     def scored(self, volume: str) -> list[str]:
         """Everything that the scores of a volume's segmentations are made from."""

@@ -120,7 +120,7 @@ class Settings:
 
     def marks(self, volume: str) -> list[str] | None:
         """The marks that a proof already stands on, however many jobs there are now; None if there is no such proof."""
-        return proved(Path(self.path(volume, "sr", "proof.json")), json.loads(self.stitch(volume)))
+        return standing(Path(self.path(volume, "sr", "proof.json")), self.stitch(volume))
 
     def mask(self, volume: str) -> list[str]:
         """The card of the mask, if there is one."""
@@ -162,7 +162,22 @@ class Settings:
             for segmentation in part.segmentations or ()
         ]
         sr += [path for name in config.volumes if (path := self.segmentation_scores(name))]
-        return list(dict.fromkeys([*images, *cards, *sr, self.report_path]))
+        return list(dict.fromkeys([*images, *cards, *sr, *self.removed, self.report_path]))
+
+    @property
+    def discarded(self) -> list[str]:
+        """The stages of segmentations whose arrays are not kept."""
+        return [stage for stage, kept in self.config.keep or () if not kept]
+
+    @property
+    def removed(self) -> list[str]:
+        """What says that the arrays of a segmentation that are not kept were removed."""
+        return [
+            self.path(name, "segmentations", segmentation, "removed.json")
+            for name, part in self.config.volumes.items()
+            for segmentation in (part.segmentations or ())
+            if self.discarded
+        ]
 
     # slices
 
@@ -277,11 +292,12 @@ class Settings:
         cards = [self.stage(name, stage) for name, part in self.config.trainings.items() for stage in part.stages]
         shown = [self._shown(name) for name in self.superresolved]
         shown += [self._shown_segmented(name) for name in self.only_segmented]
-        return list(dict.fromkeys([*cards, *(path for paths in shown for path in paths.values() if path)]))
+        files = [path for paths in shown for path in paths.values() if path]
+        return list(dict.fromkeys([*cards, *files, *self.removed]))
 
     def report(self) -> str:
         """Title, the config without what changes no result, and where the evidence lies."""
-        config = self.config.model_dump(mode="json", exclude_none=True, exclude={"jobs", "workers", "canary"})
+        config = self.config.model_dump(mode="json", exclude_none=True, exclude={"jobs", "workers", "canary", "keep"})
         values = {
             "title": self.config.report.title,
             "config": config,
@@ -345,6 +361,14 @@ class Settings:
             return {"image": self.image(data.volume, image), "labels": self.image(data.volume, labels)}
         names = {"hr": self.hr_image(data.volume), "lr": self.lr_image(data.volume, training.scale)}
         return {image: self.image(data.volume, names[image]) if image in read else None for image in IMAGES}
+
+
+def standing(proof: Path, settings: str) -> list[str] | None:
+    """As ``proved``, for Snakemake: a proof that this emsr cannot read ends the program with one line."""
+    try:
+        return proved(proof, json.loads(settings))
+    except ValueError as error:
+        raise SystemExit(f"emsr: error: {error}") from None
 
 
 def _fingerprint(place: str) -> str | None:

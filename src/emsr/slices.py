@@ -30,6 +30,7 @@ RESULTS = {
     "choose-threshold": ("steps/threshold.py", "CHOOSE_THRESHOLD_RESULT"),
     "segment": ("steps/segment.py", "SEGMENT_RESULT"),
     "score-segments": ("steps/segment_scores.py", "SCORE_SEGMENTS_RESULT"),
+    "discard": ("steps/discard.py", "DISCARD_RESULT"),
     "score": ("steps/score.py", "SCORE_RESULT"),
     "report": ("steps/score.py", "REPORT_RESULT"),
 }

@@ -264,3 +264,24 @@ rule score_segments:
         settings=lambda wildcards: segmenting.score_segments(wildcards.volume),
     shell:
         "emsr score-segments {params.settings:q} {output:q} --workers {threads} --log {log:q}"
+
+
+rule discard:
+    input:
+        lambda wildcards: segmenting.consumers(wildcards.volume, wildcards.segmentation),
+    output:
+        f"{R}/{{volume}}/segmentations/{{segmentation}}/removed.json",
+    log:
+        f"{R}/logs/discard/{{volume}}.{{segmentation}}.log",
+    benchmark:
+        f"{R}/benchmarks/discard/{{volume}}.{{segmentation}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: settings.config.workers
+    resources:
+        mem_mb=lambda wildcards, threads: 1000 + 1500 * threads,
+        runtime=240,
+    params:
+        settings=lambda wildcards: segmenting.discard(wildcards.volume),
+    shell:
+        "emsr discard {params.settings:q} {input[0]:q} {output:q} --workers {threads} --log {log:q}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
 
+log = logging.getLogger(__name__)
 STRETCH = 0.1  # relative difference of scale and ratio of voxel sizes that registration takes
 ROUNDING = 0.01  # relative difference of voxel sizes of hr and lr that counts as rounding
 
@@ -45,9 +47,12 @@ def stop_unless_fit(config: Config) -> None:
 
 
 def check_config(config: Config) -> None:
-    """Raise ValueError or OSError, in one line, for the first source, range, weights or recipe that does not fit."""
+    """Raise ValueError or OSError, in one line, for the first source, range, weights or recipe that does not fit, and
+    where the disk has no room for what is not there yet.
+    """
     from emsr.commands.check_extent import check_extent
     from emsr.commands.check_training import check_training
+    from emsr.commands.space import check_space
 
     shapes = {
         name: _check_volume(name, volume, config.scales(name), config.ingest) for name, volume in config.volumes.items()
@@ -73,6 +78,8 @@ def check_config(config: Config) -> None:
         _check_lpips(config.score.lpips)
     for name, training in config.trainings.items():
         check_training(name, training, config.windows(name))
+    if doubt := check_space(config, shapes):
+        log.warning("%s", doubt)
 
 
 def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from emsr.config import Config, Volume
     from emsr.geometry import Triple
     from emsr.plan import Plan
+    from emsr.stores.room import Room
 
 Card = tuple[dict[str, Any], Path]  # of weights, and where it stands or what to call it
 LR = Path("lr")  # what messages call an image that is not on disk
@@ -21,7 +22,10 @@ LR = Path("lr")  # what messages call an image that is not on disk
 
 @dataclass(frozen=True)
 class Asked:
-    """What a config or options ask for; `image` and `network` are cards, as far as they are known."""
+    """What a config or options ask for; `image` and `network` are cards, as far as they are known.
+
+    `rooms` is what all arrays of the volume take on the disk of `results`.
+    """
 
     settings: dict[str, Any]
     image: dict[str, Any]
@@ -30,6 +34,8 @@ class Asked:
     workers: int
     pilot: Any = None
     notes: tuple[str, ...] = ()
+    rooms: tuple[Room, ...] = ()
+    results: Path | None = None
 
 
 def plan(
@@ -126,7 +132,48 @@ def _of_config(configs: list[Path], volume: str | None, given: Mapping[str, Any]
         notes.append("the mask is not read: shards without tissue are counted too")
     settings = {**stated, "shard": list(stated["shard"]), **{key: given[key] for key in stated if key in given}}
     jobs, workers = given.get("jobs", config.jobs), given.get("workers", config.workers)
-    return Asked(settings, image, network, jobs, workers, pilot, tuple(notes))
+    rooms = _all_rooms(config, name, {**given, "jobs": jobs}, (image["shape"], network[0]["scale"]))
+    return Asked(settings, image, network, jobs, workers, pilot, tuple(notes), rooms, Path(config.results))
+
+
+def _all_rooms(config: Config, name: str, given: Mapping[str, Any], lr: tuple[list[int], int]) -> tuple[Room, ...]:
+    """What all arrays of a volume take, with what the command line states; `lr` is its shape, and the scale."""
+    from emsr.commands.space import of_volume
+    from emsr.geometry import scaled, triple
+
+    stated = {"shard": triple(list(given["shard"]))} if "shard" in given else {}
+    how = config.superresolve.model_copy(update=stated)
+    asked = config.model_copy(update={"jobs": given["jobs"], "superresolve": how})
+    shape, scale = triple(list(lr[0])), lr[1]
+    part = config.volumes[name]
+    fine = scaled(shape, scale) if part.has_hr else shape
+    if part.has_hr and not part.lr and "shape" not in given:
+        fine = _fine(config, name, part)
+    return tuple(one.room for one in of_volume(asked, name, fine))
+
+
+def _fine(config: Config, name: str, part: Volume) -> Triple:
+    """The shape of hr, from its card or its source."""
+    from emsr.commands.check import admitted_source
+    from emsr.geometry import triple
+    from emsr.stores.card import read_card
+
+    card = Path(config.results, name, "hr.json")
+    if part.tissue:
+        return part.tissue.shape
+    if card.is_file():
+        return triple(read_card(card)["shape"])
+    assert part.hr is not None
+    return admitted_source(part.hr, "hr", part, config.ingest).box.shape
+
+
+def _rooms(asked: Asked, made: Plan) -> list[Room]:
+    """What super-resolution writes, where no config says what else is made."""
+    from emsr.commands.space import of_sr
+    from emsr.geometry import triple
+
+    chunk = triple(list(asked.settings.get("chunk") or made.shard))
+    return of_sr("", made.shape, made.scale, (made.shard, chunk), asked.jobs)
 
 
 def _card_of(config: Config, part: Volume) -> Card:
@@ -180,9 +227,7 @@ def _lines(asked: Asked, rate: float | None, stats: Path | None) -> Iterator[str
     yield f"network     {card['model']}, {card['sections']} sections, {million}"
     yield from say.work_lines(of_window, each, forecast.one_pass(made, of_window, skipped))
     yield from say.memory_lines(of_window, each, asked.workers)
-    for array in forecast.arrays(made):
-        yield f"disk        {array.name}.zarr {say.size(array.bytes)} before compression, {array.files:,} files"
-    yield f"disk        {len(made.grid.indices):,} records of shards, a file each"
+    yield from say.disk_lines(asked.rooms or _rooms(asked, made), asked.results)
     yield from say.time_lines(made, each, asked.workers, rate, stats)
     yield from (f"note        {note}" for note in asked.notes)
 

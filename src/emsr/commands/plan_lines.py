@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emsr import durable
+from emsr.stores.room import Room, free, size, total
 
 if TYPE_CHECKING:
     from emsr.geometry import Triple
@@ -15,17 +16,11 @@ if TYPE_CHECKING:
     from emsr.plan import Plan
 
 CACHE_BYTES = 128 * 2**20  # decoded lr of a job
-GIB = 2**30
 
 
 def sides(shape: Triple) -> str:
     """z x y x x."""
     return " x ".join(map(str, shape))
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    return f"{count / GIB:.2f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
 
 
 def operations(count: float) -> str:
@@ -74,6 +69,16 @@ def memory_lines(cost: Cost, each: list[Work], workers: int) -> Iterator[str]:
         f"memory      a job with {workers} in flight {size(total)}: also sums of shards {size(sums)}, "
         f"cached lr {size(CACHE_BYTES)}, weights {size(cost.weight_bytes)}"
     )
+
+
+def disk_lines(rooms: Sequence[Room], results: Path | None) -> Iterator[str]:
+    """What each array takes at most, all together, and what is free below the results folder."""
+    for room in [*rooms, total(rooms)]:
+        yield f"disk        {room.name}: at most {size(room.bytes)}, {room.files:,} files"
+    if results is not None:
+        have = free(results)
+        files = "" if have.files is None else f", and room for {have.files:,} files"
+        yield f"disk        free in {have.folder}: {size(have.bytes)}{files}"
 
 
 def time_lines(made: Plan, each: list[Work], workers: int, rate: float | None, stats: Path | None) -> Iterator[str]:

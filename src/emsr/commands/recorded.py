@@ -106,9 +106,11 @@ def open_allocation(volume: str, allocate: Path) -> Recorded:
 
 
 def read(file: Path) -> Any:
-    """A JSON document; None where it is absent or torn."""
+    """A JSON document; None where it is absent or torn. SchemaError where this emsr does not know its form."""
     try:
         return durable.read_json(file)
+    except durable.SchemaError:
+        raise
     except (OSError, ValueError):
         return None
 

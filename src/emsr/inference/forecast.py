@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from emsr.geometry import Box, ShardGrid, Triple
+from emsr.geometry import Box, Triple
 from emsr.inference.cost import Cost
 from emsr.inference.run import Task, layers, tasks
 from emsr.inference.stream import entering
 from emsr.plan import Plan, jobs
-from emsr.stores.ome import Layout, level_count
 
 SUM_BYTES = 4  # of a voxel of a shard that windows are summed in
 
@@ -100,28 +99,3 @@ def one_pass(plan: Plan, cost: Cost, skipped: frozenset[Triple] = frozenset()) -
             made = sum(plan.table[z] is not None for z in range(box.start[0], box.stop[0]))
             area += made * prod(box.shape[1:])
     return area / (plan.window * plan.scale) ** 2 * (cost.section.total + cost.centre.total)
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array on disk: its bytes before compression, all levels together, and its files."""
-
-    name: str
-    bytes: int
-    files: int
-
-
-def arrays(plan: Plan) -> list[Array]:
-    """What super-resolution writes: sr with its levels, and valid, on the grid of lr."""
-    return [
-        _array("sr", plan.shape, plan.shard, level_count(plan.shape)),
-        _array("valid", plan.lr_shape, plan.shard, 1),
-    ]
-
-
-def _array(name: str, shape: Triple, shard: Triple, levels: int) -> Array:
-    """An OME-Zarr array: a file for each shard of each level, one of metadata for each level and one for all."""
-    layout = Layout(shape, "uint8", shard, shard, (1.0, 1.0, 1.0), levels=levels)  # chunks lie inside shards
-    shapes = [layout.level_shape(level) for level in range(levels)]
-    files = sum(prod(ShardGrid(shape, shard).counts) + 1 for shape in shapes) + 1
-    return Array(name, sum(map(prod, shapes)), files)

@@ -33,7 +33,7 @@ def superresolve(
     `weights` is a safetensors file with its card beside it. `window` (lr pixels) is the card's unless given; windows
     overlap by 8 lr pixels, or a quarter of a window below 32, unless `overlap` is given. At the ends of the volume the
     end section is repeated; a volume smaller than the window is reflected. `device` is "auto", "cpu" or "cuda";
-    `workers`, how many windows are in flight, is all cores of a CPU and two on a GPU unless given, and changes no voxel.
+    `workers`, how many windows are in flight, is the cores of a CPU or two on a GPU unless given; voxels stay the same.
     Raises ValueError for another type of voxels or unusable weights.
     """
     if volume.ndim != 3 or volume.dtype != np.uint8 or volume.size == 0:

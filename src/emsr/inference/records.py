@@ -49,9 +49,14 @@ class Records:
         return self.array.joinpath("0", "c", *self._before, *map(str, index))
 
     def read(self, index: Triple) -> Any:
-        """What stands in the place of a shard's record; None where that is nothing or no JSON."""
+        """What stands in the place of a shard's record; None where that is nothing or no JSON.
+
+        SchemaError for one that another emsr wrote in a form that this one does not know.
+        """
         try:
-            return durable.read_json(self.path(index))
+            return durable.read_json(self.path(index), SCHEMA)
+        except durable.SchemaError:
+            raise
         except (OSError, ValueError):
             return None
 

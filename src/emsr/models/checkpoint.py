@@ -44,7 +44,7 @@ def load_card(path: Path) -> dict[str, Any]:
     beside = card_path(path)
     if not beside.is_file():
         raise FileNotFoundError(f"{beside} does not exist: weights need their card beside them (emsr import-weights)")
-    card: dict[str, Any] = durable.read_json(beside)
+    card: dict[str, Any] = durable.read_json(beside, SCHEMA)
     _check_card(beside, card)
     return card
 

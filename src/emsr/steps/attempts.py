@@ -28,7 +28,8 @@ class Stats:
         attempts = durable.read_json(path)["attempt"] if path.is_file() else 0
         job = path.name.removesuffix(".stats.json")
         computed = [shard_name(index) for index in todo]
-        self._stats: dict[str, Any] = {"job": job, "array": array, "attempt": attempts + 1, "computed": computed}
+        self._stats: dict[str, Any] = {"schema": durable.SCHEMA, "job": job, "array": array}
+        self._stats |= {"attempt": attempts + 1, "computed": computed}
         self.add({"skipped": len(mine) - len(todo), "state": "running", "started": round(time.time(), 3)})
 
     def add(self, found: Mapping[str, Any]) -> None:

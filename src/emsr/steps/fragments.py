@@ -136,7 +136,10 @@ def _cutter(
     from emsr.stores.zarr import open_array, write_box
 
     path = jobs.located(allocate.parent, stated["affinities"])
-    of = durable.read_json(path)
+    try:
+        of = durable.read_json(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; remove {allocate} before, so that it is needed") from None
     source, target = open_array((path.parent / of["array"]).resolve()), open_array(records.array, write=True)
     grid = BlockGrid(triple(of["shape"]), triple(settings["block"]), triple(settings["halo"]))
     method = {"watershed": watershed, "mutex": mutex_watershed}[settings["method"]]

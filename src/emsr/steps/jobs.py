@@ -7,11 +7,13 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import durable, memory, plan
 from emsr.geometry import Triple, triple
+from emsr.plan import read_within
 from emsr.steps.attempts import attempt
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from emsr.inference.records import Records
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
+    from emsr.stores.ome import Layout
 
 CACHE_BYTES = 128 * 2**20  # decoded chunks of the input that the windows of one row share
 log = logging.getLogger(__name__)
@@ -36,14 +39,27 @@ def allocated(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_array(path: Path, document: Mapping[str, Any], settings: Mapping[str, Any], dtype: str) -> None:
-    """The array that a document of `allocate…` states, without voxels; one level."""
+    """The array that a document of `allocate…` states, without voxels; one level. OSError where it cannot fit."""
     from emsr.stores.ome import Layout
     from emsr.stores.zarr import recreate
 
     size, corner = tuple(document["voxel_size_nm"]), tuple(document["translation_nm"])
     channels = document.get("channels", 0)
     sides = triple(document["shape"]), dtype, triple(document["shard"]), triple(settings["chunk"])
-    recreate(path, Layout(*sides, size, corner, channels=channels))
+    laid = Layout(*sides, size, corner, channels=channels)
+    check_room(path, laid, document)
+    recreate(path, laid)
+
+
+def check_room(path: Path, laid: Layout, document: Mapping[str, Any]) -> None:
+    """OSError, in one line, where a new array and the records of its shards fit on the disk by no means."""
+    from emsr.stores import room
+
+    if path.is_dir():
+        return
+    need = room.total(room.of_shards(path.stem, laid, 1)[:2], path.name)
+    zeros = replace(need, least=need.files * room.BLOCK)
+    room.check_room(path, zeros if read_within(document) else need)
 
 
 def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int) -> None:

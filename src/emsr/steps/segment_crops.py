@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ SIDE = 512  # voxels at most of a window
 MARGIN = 1.25
 CACHE_BYTES = 64_000_000
 Json = Mapping[str, Any]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +62,11 @@ def open_scored(path: Path, images: Images) -> Scored:
     """
     scores, folder = read_json(path), path.parent
     of = folder / "segmentations"
-    near = {name: of / name / "affinities.json" for name in ("sr", "hr") if name in scores["segmentation"]}
-    segments = _of_scores(scores, of / "sr" / "segments.json", "sr", path) if "sr" in near else None
+    compared = [name for name in ("sr", "hr") if name in scores["segmentation"]]
+    near = {name: file for name in compared if (file := of / name / "affinities.json").is_file()}
+    if len(near) < len(compared):
+        log.warning("%s: affinities are not kept, so windows of membrane are listed and not drawn", of)
+    segments = _of_scores(scores, of / "sr" / "segments.json", "sr", path) if "sr" in compared else None
     return Scored(
         scores,
         images,
@@ -125,8 +130,11 @@ def _spans(scored: Scored, centre: Sequence[int], sides: Sequence[int]) -> Area:
 
 
 def membrane_views(scored: Scored, kind: str) -> list[MembraneView]:
-    """The windows with most "invented" or most "lost" membrane, each or, where it is large, its middle."""
-    return [_window(scored, row) for row in (scored.scores[kind] or ())[:WINDOWS]]
+    """The windows with most "invented" or most "lost" membrane, each or, where it is large, its middle; none where
+    affinities were not kept.
+    """
+    rows = scored.scores[kind] if {"sr", "hr"} <= scored.affinities.keys() else None
+    return [_window(scored, row) for row in (rows or ())[:WINDOWS]]
 
 
 def _window(scored: Scored, row: Json) -> MembraneView:

@@ -55,13 +55,17 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch
 
 
 def _make_array(path: Path, document: Mapping[str, Any], chunk: Triple) -> None:
-    """The array with all its levels, without voxels; where it stands already, only its place in space is written."""
+    """The array with all its levels, without voxels; where it stands already, only its place in space is written.
+
+    OSError, before anything is written, where it cannot fit.
+    """
     from emsr.stores.ome import Layout, group_document, level_count
     from emsr.stores.zarr import recreate
 
     shape, shard = triple(document["shape"]), triple(document["shard"])
     size, corner = tuple(document["voxel_size_nm"]), tuple(document["translation_nm"])
     layout = Layout(shape, "uint8", shard, chunk, size, corner, level_count(shape))
+    jobs.check_room(path, layout, document)
     if (path / "zarr.json").is_file():
         durable.write_json(path / "zarr.json", group_document(layout, path.stem))
     recreate(path, layout)
@@ -116,9 +120,9 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     link(records.array, out.with_suffix(".zarr"))
     _write_card(out, allocated, statement)
     jobs.write_proof(allocate, settings, marks)
-    stats = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
-    job_seams = proof.job_seams(made, surveyed, len(marks))
-    durable.write_json(allocate.parent / "stitch.stats.json", {**stats, "job_seams": job_seams})
+    stats: dict[str, Any] = {"seconds": round(time.perf_counter() - clock, 3), "peak_rss_mb": jobs.peak_rss_mb()}
+    stats |= {"schema": durable.SCHEMA, "job_seams": proof.job_seams(made, surveyed, len(marks))}
+    durable.write_json(allocate.parent / "stitch.stats.json", stats)
 
 
 def _validity(

@@ -94,7 +94,8 @@ def _train(group: Group, settings: dict[str, Any], out: Path, limit: Limit) -> N
     _write_beside(out, result)
     job.write(context.network, result.scores, health, networks.cost(context.network, job.card()))
     log.info("stage %s: %s", job.stage.name, {**result.scores, **health})
-    durable.write_json(_record(out), {"identity": job.identity(), "card": durable.read_json(out)})
+    trained = {"identity": job.identity(), "card": durable.read_json(out)}
+    durable.write_json(_record(out), {"schema": durable.SCHEMA, **trained})
     _forget(job)
 
 
@@ -122,10 +123,8 @@ def _restored(job: Job) -> bool:
 
 def _write_beside(out: Path, result: Result) -> None:
     """Curves, and what the training took."""
-    from emsr.durable import write_json
-
-    write_json(out.with_suffix(".curve.json"), result.curve)
-    write_json(out.with_suffix(".stats.json"), result.stats)
+    durable.write_json(out.with_suffix(".curve.json"), result.curve)
+    durable.write_json(out.with_suffix(".stats.json"), {"schema": durable.SCHEMA, **result.stats})
 
 
 def _forget(job: Job) -> None:

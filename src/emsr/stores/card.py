@@ -35,12 +35,10 @@ def write_card(path: Path, card: dict[str, Any]) -> None:
 
 def read_card(path: Path) -> dict[str, Any]:
     """Read an image card; FileNotFoundError or ValueError, in one line, where it is absent, torn or of another kind."""
-    card = read_json(path)
+    card = read_json(path, SCHEMA)
     if not isinstance(card, dict) or (lacking := KEYS - set(card)):
         reason = f"lacks {', '.join(sorted(lacking))}" if isinstance(card, dict) else "is no JSON object"
         raise ValueError(f"{path} is no image card ({reason}): delete it and run the step that makes it again")
-    if card["schema"] != SCHEMA:
-        raise ValueError(f"{path} has schema {card['schema']}, this emsr reads {SCHEMA}: delete it and run again")
     return card
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from emsr.durable import read_json, sync_folder, write_json
+from emsr.durable import SchemaError, read_json, sync_folder, write_json
 from emsr.stores.source import one_line
 
 LOCK, BEGUN, WHOLE, OLD = "lock", "export.json", "whole", "replaced"
@@ -115,6 +115,8 @@ def _stated(file: Path) -> Any:
     """What an earlier export said of itself; None where nothing can be read."""
     try:
         return read_json(file)
+    except SchemaError:
+        raise
     except (OSError, ValueError):
         return None
 

@@ -70,13 +70,16 @@ def _line(value: Any) -> bytes:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], list[Triple]]:
-    """The first line and the corners of shards; lines that a crash cut or spoilt do not count."""
+    """The first line and the corners of shards; lines that a crash cut or spoilt do not count. SchemaError for a form
+    that this emsr does not know.
+    """
     try:
         first, *lines = file.read_bytes().split(b"\n")
     except FileNotFoundError:
         return {}, []
     head = _parsed(first)
-    if not isinstance(head, dict) or head.get("schema") != SCHEMA:
+    durable.check_schema(file, head, SCHEMA)
+    if not isinstance(head, dict) or "schema" not in head:
         return {}, []
     corners = []
     for line in lines[:-1]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorstore as ts
 
-from emsr.durable import read_json, write_json
+from emsr.durable import SchemaError, read_json, write_json
 from emsr.stores.source import Source, one_line
 
+SCHEMA = 1
 SUFFIX = ".link"
 MOST_BAND_BYTES = 2**28
 
@@ -34,16 +36,25 @@ def check_link(source: Source, image: str, region: Sequence[Sequence[int]] | Non
 
 def write_link(file: Path, source: Source) -> None:
     """Write the link to an opened source."""
-    write_json(file, source.spec)
+    write_json(file, {"schema": SCHEMA, **(source.spec or {})})
 
 
 def open_link(file: Path, cache_bytes: int) -> ts.TensorStore:
     """Open a linked array, axes z, y, x, for reading; ValueError, in one line, where it is not what it was."""
     context = ts.Context({"cache_pool": {"total_bytes_limit": cache_bytes}})
     try:
-        return ts.open(read_json(file), open=True, read=True, context=context).result()
+        return ts.open(read_spec(file), open=True, read=True, context=context).result()
+    except SchemaError:
+        raise
     except ValueError as error:
         raise ValueError(f"{file}: its source cannot be opened ({one_line(error)}): ingest it again") from None
+
+
+def read_spec(file: Path) -> dict[str, Any]:
+    """How tensorstore reads a linked array."""
+    spec: dict[str, Any] = read_json(file, SCHEMA)
+    spec.pop("schema", None)
+    return spec
 
 
 def _unreadable(source: Source) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from emsr.stores.source import Triple, nanometres, one_line
 
 AXES = ("z", "y", "x")
+SCHEMA = 1  # of what emsr says of itself in the attributes of a group
 MOST_SHARD_BYTES = 64 * 2**20
 
 
@@ -132,7 +133,7 @@ def group_document(layout: Layout, name: str) -> dict[str, Any]:
     axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES]
     axes = [{"name": "c", "type": "channel"}] * before + axes
     multiscale = {"name": name, "axes": axes, "datasets": datasets, "type": "mode" if _labels(layout) else "mean"}
-    attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}, "emsr": {"schema": 1}}
+    attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}, "emsr": {"schema": SCHEMA}}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 

@@ -13,11 +13,20 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from emsr.durable import PARTIAL, read_json, sweep, write_json
+from emsr.durable import PARTIAL, check_schema, read_json, sweep, write_json
 from emsr.places import kvstore
 from emsr.stores.foreign import check_written, metadata, open_foreign, said_of, source_of
 from emsr.stores.link import SUFFIX, open_link
-from emsr.stores.ome import AXES, Layout, Multiscale, array_document, group_document, level_count, parse_multiscale
+from emsr.stores.ome import (
+    AXES,
+    SCHEMA,
+    Layout,
+    Multiscale,
+    array_document,
+    group_document,
+    level_count,
+    parse_multiscale,
+)
 from emsr.stores.source import Source, one_line, triple
 
 NOTHING = "no array at all"
@@ -67,6 +76,8 @@ def open_array(path: Path, level: int = 0, *, write: bool = False, cache_bytes: 
     folder = Path(path) / str(level)
     if not (folder / "zarr.json").is_file():
         raise FileNotFoundError(f"{folder} is not a zarr array: run the step that makes it")
+    if (Path(path) / "zarr.json").is_file():
+        _stated(Path(path))
     spec = {
         "driver": "zarr3",
         "kvstore": kvstore(folder),
@@ -219,4 +230,14 @@ def _own(path: Path) -> bool:
     if not (path / "zarr.json").exists():
         made = (entry for entry in path.iterdir() if not PARTIAL.fullmatch(entry.name))
         return all(entry.name.isdigit() and not (entry / "c").exists() for entry in made)
-    return "emsr" in read_json(path / "zarr.json").get("attributes", {})
+    return _stated(path) is not None
+
+
+def _stated(path: Path) -> Any:
+    """What emsr says of itself in the metadata of an array; None where it says nothing. SchemaError for a form that
+    this emsr does not know.
+    """
+    attributes = read_json(path / "zarr.json").get("attributes", {})
+    stated = attributes.get("emsr") if isinstance(attributes, dict) else None
+    check_schema(path / "zarr.json", stated, SCHEMA)
+    return stated

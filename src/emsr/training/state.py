@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from emsr.durable import read_json, sync_folder, write_json
+from emsr.durable import SCHEMA, SchemaError, read_json, sync_folder, write_json
 
 State = dict[str, Any]
 Entry = dict[str, Any]
@@ -72,6 +72,8 @@ def _entries(folder: Path) -> list[Entry]:
     """What the index names, newest first; nothing where there is no index, or none of this form."""
     try:
         entries: list[Entry] = read_json(folder / INDEX)["states"]
+    except SchemaError:
+        raise
     except (FileNotFoundError, ValueError, KeyError):
         return []
     return entries
@@ -79,7 +81,7 @@ def _entries(folder: Path) -> list[Entry]:
 
 def _keep(folder: Path, entries: list[Entry]) -> None:
     """Let the index name ``entries``, in one step, then remove every other state."""
-    write_json(folder / INDEX, {"states": entries})
+    write_json(folder / INDEX, {"schema": SCHEMA, "states": entries})
     named = {entry["file"] for entry in entries}
     for old in folder.glob("step-*"):
         if old.name not in named:
