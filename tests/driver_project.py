@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from project import ROOT, Project, environment
+from project import ROOT, Project, Run, environment
 from sr_project import tissue_like, write_weights
 from test_workflow import tiny_config
 
@@ -33,6 +33,10 @@ class Driven(Project):
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "emsr.cli", "run", *WORDS, *words]
+
+    def run(self, *words: str, check: bool = True, cold: bool = True) -> Run:
+        """`emsr run` to its end, in new processes: it ends those that it finds, and must find its own."""
+        return super().run(*words, check=check, cold=cold)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """`emsr run` in a session of its own, its messages in driver.log."""

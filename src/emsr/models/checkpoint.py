@@ -111,8 +111,9 @@ def network(card: Mapping[str, Any], source: str = "its card") -> nn.Module:
         else:
             built = module.build(card["scale"], card["sections"], options)
     except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        said = " ".join(str(error).split())
         raise ValueError(
-            f"card of {card['model']}: {' '.join(str(error).split())}; train or import it again"
+            f"no network of {card['model']} can be built of {source} ({said}): train or import the weights again"
         ) from error
     return built
 
