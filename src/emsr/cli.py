@@ -50,6 +50,7 @@ VERBS = {
     "status": "emsr.commands.status",
     "verify": "emsr.commands.verify",
     "repair": "emsr.commands.repair",
+    "run": "emsr.driver.run",
 }
 USER_MISTAKES = (ValueError, OSError)
 UNFINISHED = os.EX_TEMPFAIL  # 75: start it again
@@ -87,7 +88,9 @@ def _settings(text: str) -> dict[str, Any]:
 
 
 def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, annotation: Any) -> None:
-    """One argument: parameters before * are positional, keyword-only ones are options."""
+    """One argument: parameters before * are positional, keyword-only ones are options; *words take what is left."""
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return
     name = parameter.name
     flag = [f"--{name.replace('_', '-')}"] if parameter.kind is parameter.KEYWORD_ONLY else [name]
     required, annotation = parameter.default is parameter.empty, _stated(annotation)
@@ -161,17 +164,22 @@ def main(words: Sequence[str] | None = None) -> int:
         _log_to(None)
         logging.getLogger("emsr").error(plugins.unknown("verb", words[0], VERBS))
         return 2
-    return _run(vars(parser_of(words[0]).parse_args(words[1:])))
+    parser = parser_of(words[0])
+    arguments, rest = parser.parse_known_args(words[1:])
+    kinds = [parameter.kind for parameter in inspect.signature(arguments.function).parameters.values()]
+    if rest and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return _run(vars(arguments), rest)
 
 
-def _run(arguments: dict[str, Any]) -> int:
+def _run(arguments: dict[str, Any], rest: Sequence[str]) -> int:
     """Call the verb's function; a user's mistake becomes one line."""
     function, traceback = arguments.pop("function"), arguments.pop("traceback")
     _log_to(arguments.pop("log"))
     try:
         if (workers := arguments.get("workers")) is not None and workers < 1:
             raise ValueError(f"workers {workers} make nothing: state at least 1")
-        function(**arguments)
+        function(*rest, **arguments)
         if isinstance(arguments.get("out"), Path):
             durable.sweep(arguments["out"].parent)
     except USER_MISTAKES as error:

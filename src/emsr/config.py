@@ -24,7 +24,7 @@ from emsr.schema import (
     Training,
     Volume,
 )
-from emsr.schema_parts import Accelerators, Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
+from emsr.schema_parts import Accelerators, Canary, Count, Intensity, Layout, Name, Part, Range, Source, WeightsFile
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores, check_single_sections
 
 RESERVED = ("trainings", "logs", "benchmarks", "report")  # folders of the results beside those of volumes
@@ -40,6 +40,7 @@ class Config(Part):
     results: str
     jobs: Count
     workers: Count
+    canary: Canary | None = None
     report: Report
     ingest: Layout
     superresolve: Superresolve
@@ -291,6 +292,7 @@ KINDS: dict[str, type[BaseModel]] = {  # what stands under a key
     **{
         "volumes": Volume,
         "trainings": Training,
+        "canary": Canary,
         "superresolve": Superresolve,
         "accelerators": Accelerators,
         "segment": Segment,

@@ -49,6 +49,17 @@ class Intensity(Part):
         return self
 
 
+class Canary(Part):
+    """What the first jobs of a super-resolution must show before `emsr run` starts the others; null: no such gate."""
+
+    jobs: Count
+    sections: Count
+    consistency_db: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    seams: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    spectrum_db: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    confidence: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+
+
 class Source(Part):
     """An array on the user's disk."""
 

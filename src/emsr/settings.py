@@ -281,7 +281,7 @@ class Settings:
 
     def report(self) -> str:
         """Title, the config without what changes no result, and where the evidence lies."""
-        config = self.config.model_dump(mode="json", exclude_none=True, exclude={"jobs", "workers"})
+        config = self.config.model_dump(mode="json", exclude_none=True, exclude={"jobs", "workers", "canary"})
         values = {
             "title": self.config.report.title,
             "config": config,
