@@ -1,4 +1,4 @@
-"""A volume with only lr and a network that is not trained: what `emsr run` does with it takes seconds."""
+"""A volume with only lr and weights that need no training: what `emsr run` does with it takes seconds."""
 
 from __future__ import annotations
 
@@ -12,48 +12,33 @@ import h5py
 import numpy as np
 
 from project import ROOT, Project, environment
-from sr_project import tissue_like
+from sr_project import tissue_like, write_weights
 from test_workflow import tiny_config
 
 SHAPE = (8, 48, 40)
 SHARDS = 2 * 3 * 3
-EMSR = (sys.executable, "-m", "emsr.cli", "run", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--nocolor")
+WORDS = ("--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--nocolor")
 SR = "results/cells/sr.json"
-
-
-def config(jobs: int = 4) -> dict[str, Any]:
-    made = tiny_config()
-    made["jobs"] = jobs
-    plain = {"init_from": None, "perceptual": None, "spynet": None, "stages": {"untrained": {}}, "data": []}
-    model = {"name": "bicubic", "preset": "small", "options": {}}
-    made["trainings"] = {"tiny": made["trainings"]["tiny"] | plain | {"model": model}}
-    made["volumes"] = {"cells": {"lr": {"path": "lr.h5", "dataset": "raw"}, "weights": "tiny"}}
-    return made
 
 
 class Driven(Project):
     """A project that is run by `emsr run`."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        super().__init__(folder, config)
+    def __init__(self, folder: Path, jobs: int = 2, lr: np.ndarray | None = None) -> None:
+        folder.mkdir(parents=True)
         with h5py.File(folder / "lr.h5", "w") as file:
-            file.create_dataset("raw", data=tissue_like(SHAPE)).attrs["resolution"] = (40.0, 32.0, 32.0)
+            file.create_dataset("raw", data=tissue_like(SHAPE) if lr is None else lr)
+            file["raw"].attrs["resolution"] = (40.0, 32.0, 32.0)
+        super().__init__(folder, config(write_weights(folder, "bicubic", 4), jobs))
 
     def command(self, *words: str) -> list[str]:
-        return [*EMSR, *words]
+        return [sys.executable, "-m", "emsr.cli", "run", *WORDS, *words]
 
-    def start(self, *words: str, **more: str) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> subprocess.Popen[str]:
         """`emsr run` in a session of its own, its messages in driver.log."""
         with (self.folder / "driver.log").open("w") as log:
-            return subprocess.Popen(
-                self.command(*words),
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                text=True,
-                env={**environment(), **more},
-                start_new_session=True,
-            )
+            streams: dict[str, Any] = {"stdout": log, "stderr": log, "text": True, "start_new_session": True}
+            return subprocess.Popen(self.command(*words), cwd=self.folder, env=environment(), **streams)
 
     @property
     def said(self) -> str:
@@ -66,6 +51,15 @@ class Driven(Project):
         return [name for folder in folders if folder.is_dir() for name in os.listdir(folder) if name.endswith(".lock")]
 
 
+def config(card: Path, jobs: int) -> dict[str, Any]:
+    made = tiny_config()
+    made["jobs"] = jobs
+    made["trainings"] = {}
+    weights = {"path": str(card.with_suffix(".safetensors"))}
+    made["volumes"] = {"cells": {"lr": {"path": "lr.h5", "dataset": "raw"}, "weights": weights}}
+    return made
+
+
 def alive(folder: Path) -> list[int]:
     """Processes that work in a folder."""
     found = []
@@ -76,7 +70,3 @@ def alive(folder: Path) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def voxels(shape: tuple[int, int, int]) -> np.ndarray:
-    return tissue_like(shape)

@@ -53,12 +53,19 @@ class Child:
                 self._process.wait(LOOK_SECONDS)
         self.end()
         code = self._process.returncode
+        if code is None:  # the kernel does not end it: it waits for a disk
+            return 128 + signal.SIGKILL
         return int(code if code >= 0 else 128 - code)
 
     def end(self) -> None:
         """End what still runs, in bounded time: as Ctrl-C does, then for good."""
-        end_group(self._process.pid, self._process.poll)
-        os.close(self._held) if self._held >= 0 else None
+        if self._held < 0:
+            return
+        if not end_group(self._process.pid, self._process.poll):
+            log.warning("processes of group %d do not end", self._process.pid)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_SECONDS)
+        os.close(self._held)
         self._held = -1
 
 

@@ -41,8 +41,8 @@ def run(*words: str, lost_after: float = 900.0, no_canary: bool = False) -> None
     """
     from emsr.driver.words import Asked
 
-    if lost_after < 60:
-        raise ValueError(f"--lost-after {lost_after:g} is less than a minute, in which Slurm may be away: give more")
+    if not lost_after > 0:
+        raise ValueError(f"--lost-after {lost_after:g} is no time: give seconds, such as 900")
     asked, origin = Asked.read(words[1:] if words[:1] == ("--",) else words), Path.cwd()
     if asked.dry:
         raise SystemExit(subprocess.call(_snakemake(asked.line([]))))
@@ -129,6 +129,7 @@ class Driver:
                 self.lock.state(slurm=self.slurm.name)
                 self.environment = self.slurm.environment()
             if gated:
+                self.check_targets()
                 canary.pass_gates(self.settings, self.asked, self.snakemake, self.stop.check)
             self.snakemake()
             finish.check(self.settings, self.asked.targets)
@@ -154,6 +155,14 @@ class Driver:
             )
         self.unlock()
         self.lock.state(left=[])
+
+    def check_targets(self) -> None:
+        """ValueError, in one line, for a target that nothing makes: here, and not when the canary is done."""
+        if self.asked.targets:
+            words = _snakemake(self.asked.line(["--dry-run", "--quiet", "all"]))
+            done = subprocess.run(words, cwd=self.origin, capture_output=True, text=True)
+            if done.returncode:
+                raise ValueError(f"snakemake cannot make this: {' '.join(done.stderr.split()[:60])}")
 
     def snakemake(self, targets: Sequence[str] | None = None) -> None:
         """Make `targets`, or what was asked for; again as long as a training got on. ValueError where it cannot be."""
