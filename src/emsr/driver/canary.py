@@ -29,6 +29,7 @@ AFTER_SR = ("sr.json", "scores.json", "segmentation.json", "segmentations/", "va
 
 log = logging.getLogger(__name__)
 Make = Callable[[Sequence[str]], None]
+Figures = dict[str, Any]
 
 
 def pass_gates(settings: Settings, asked: Asked, make: Make, check: Callable[[], None]) -> None:
@@ -114,9 +115,7 @@ def _judge(settings: Settings, volume: str, marks: Sequence[str], limits: Canary
     if before.get("passed") and {key: before.get(key) for key in of} == of:
         return
     lr = Path(settings.lr(volume))
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # its memory is given back
-        paths = [Path(mark) for mark in marks]
-        found = pool.submit(figures, volume, array.allocate, lr, paths, limits.sections).result()
+    found = apart(figures, volume, array.allocate, lr, [Path(mark) for mark in marks], limits.sections)
     failed = list(_failed(found, limits))
     durable.write_json(out, {"schema": 1, **of, "figures": found, "passed": not failed})
     shown = ", ".join(f"{key} {found[key]}" for key in GATES)
@@ -126,6 +125,12 @@ def _judge(settings: Settings, volume: str, marks: Sequence[str], limits: Canary
             f"the first jobs of volume {volume} do not pass: {'; '.join(failed)} ({out}): mend lr, weights or config; "
             "or, if this is as it should be, change the limit and run again, or run with --no-canary"
         )
+
+
+def apart(function: Callable[..., Figures], *given: Any) -> Figures:
+    """The function in a process of its own, whose memory is given back."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *given).result()
 
 
 def _before(out: Path) -> Mapping[str, Any]:
