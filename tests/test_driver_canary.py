@@ -217,3 +217,13 @@ def test_success_is_what_has_records(here: Here) -> None:
     Path(all_marks[0]).write_text('{"array": "another"}')
     with pytest.raises(ValueError, match=r"1-of-2\.json is of other settings"):
         finish.check(here.settings, all_marks)
+
+
+def test_gates_are_in_no_slice_so_a_changed_limit_reruns_nothing(here: Here) -> None:
+    before = here.settings
+    here.project.config["canary"] |= {"consistency_db": 33, "jobs": 3}
+    after = here.settings
+    assert after.config.canary != before.config.canary
+    assert after.report() == before.report()
+    for step in ("allocate", "superresolve", "stitch", "score"):
+        assert getattr(after, step)("cells") == getattr(before, step)("cells")
