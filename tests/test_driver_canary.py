@@ -195,6 +195,7 @@ def test_a_network_that_is_not_sure_of_any_entry_is_seen(
 
 def test_success_is_what_has_records(here: Here) -> None:
     sr, all_marks = [str(CELLS / "sr.json")], marks("1-of-2", "2-of-2")
+    CELLS.mkdir(parents=True)
     with pytest.raises(ValueError, match=r"results/cells/sr.json is not there \(and 2 more\)"):
         finish.check(here.settings, [])
     here.make(all_marks)

@@ -19,6 +19,7 @@ from driver_project import SHARDS, SR, WORDS, Driven, alive
 from emsr import superresolve
 from emsr.cli import main
 from emsr.driver import run as driver
+from emsr.driver.words import Asked
 from emsr.stores.zarr import open_array
 
 pytestmark = pytest.mark.workflow
@@ -194,3 +195,43 @@ def test_a_training_that_got_on_goes_on_and_one_that_did_not_ends(tmp_path: Path
     with pytest.raises(ValueError, match="snakemake ended with exit code 1"):
         one.snakemake()
     assert len(calls) == 4, "the fourth got nowhere"
+
+
+def test_a_run_that_lost_its_lock_touches_nothing_more(tmp_path: Path) -> None:
+    """What stands there, and is queued, may be that of the run that took the lock."""
+    lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("x\n")
+    one = driver.Driver.__new__(driver.Driver)
+    one.asked, one.stop, done = type("Asked", (), {"folder": tmp_path}), driver.Stop(), []
+    one.slurm = type(
+        "Slurm", (), {"cancel": lambda *_: done.append("cancel"), "clear": lambda _: done.append("clear")}
+    )()
+    one.stop.lose()
+    one.unlock()
+    one.leave(False)
+    assert (lock.exists(), done) == (True, ["clear"])
+    with pytest.raises(ValueError, match="nothing was heard of this run for a minute"):
+        one.stop.check()
+
+
+def test_words_name_folder_config_jobs_and_targets_as_snakemake_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Driven(tmp_path / "project")
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("canary: {seams: 3}\n")
+    profile = tmp_path / "cluster"
+    profile.mkdir()
+    (profile / "config.yaml").write_text("executor: slurm\njobs: 3\nset-scatter: {job: 7}\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["a/b.json", "--profile", "cluster", "-d", "project", "--config", "jobs=5", "--configfile", "mine.yaml"]
+    asked = Asked.read(words)
+    assert (asked.folder, asked.configs) == (project.folder, (project.folder / "config.yaml", overlay))
+    assert (asked.slurm, asked.jobs, asked.targets, asked.dry) == (True, 7, ["a/b.json"], False)
+    assert asked.line(["--x"], ["c"]) == ["--x", *words[1:], "--", "c"]
+    monkeypatch.chdir(asked.folder)
+    config = asked.settings().config
+    assert (config.jobs, config.canary and config.canary.seams) == (5, 3)
+    assert Asked.read(["--cores", "2", "--", "x", "x"]).line([], ["y"]) == ["--cores", "2", "--", "y"]
+    assert Asked.read([]).words == ("--cores", "all")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def run(*words: str, lost_after: float = 900.0, no_canary: bool = False) -> None
     os.chdir(asked.folder)
     settings = asked.settings()
     results, stop = Path(settings.root).resolve(), Stop()
-    with stop.listening(), held(results / ".emsr", lambda: stop("another run took the lock")) as (lock, dead):
+    with stop.listening(), held(results / ".emsr", stop.lose) as (lock, dead):
         slurm = None
         if asked.slurm or (dead or {}).get("slurm"):
             slurm = Slurm(name_of(results), results / ".emsr" / f"slurm-{lock.run}", lost_after)
@@ -64,13 +65,18 @@ class Stop:
     """Why a run must end before its end, if it must; a signal, or a call."""
 
     def __init__(self) -> None:
-        self.reason, self.signal = "", 0
+        self.reason, self.signal, self.lost = "", 0, False
 
     def __call__(self, reason: str) -> None:
         self.reason = self.reason or reason
 
     def __bool__(self) -> bool:
         return bool(self.reason)
+
+    def lose(self) -> None:
+        """Another run has the lock: what stands in the folder, and on Slurm, may be its own."""
+        self.lost = True
+        self("nothing was heard of this run for a minute, so another one took its lock: this one is ended")
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -99,7 +105,7 @@ class Stop:
         if self.signal:
             log.error("%s: everything is ended and jobs are cancelled; run again to go on", self.reason)
             raise SystemExit(128 + self.signal)
-        raise ValueError(f"{self.reason}: everything is ended")
+        raise ValueError(self.reason)
 
 
 @dataclass
@@ -154,6 +160,8 @@ class Driver:
                 "machine either, unlock with snakemake --unlock and run again"
             )
         self.unlock()
+        for files in (Path(self.settings.root) / ".emsr").glob("slurm-*"):
+            shutil.rmtree(files, ignore_errors=True)
         self.lock.state(left=[])
 
     def check_targets(self) -> None:
@@ -174,7 +182,7 @@ class Driver:
             self.stop.check()
             if code == 0:
                 return
-            if self.trained() == before:
+            if all(before.get(file) == state for file, state in self.trained().items()):
                 raise ValueError(f"snakemake ended with exit code {code}: its messages above say why; run again after")
             log.warning("a training got on, but not to its end: going on with it")
 
@@ -213,7 +221,7 @@ class Driver:
 
     def unlock(self) -> None:
         """Take the lock away that a killed snakemake left; while emsr's own is held nobody else can have set it."""
-        if self.locks:
+        if self.locks and not self.stop.lost:
             done = subprocess.run(
                 _snakemake(self.asked.line(["--unlock"])), cwd=self.origin, capture_output=True, text=True
             )
@@ -225,7 +233,7 @@ class Driver:
         if not self.slurm:
             return
         try:
-            if not whole:
+            if not whole and not self.stop.lost:
                 self.slurm.cancel(CANCELLED_SECONDS)
         except ValueError as error:
             log.warning("jobs may be left on Slurm (%s); the next emsr run cancels them", error)

@@ -28,6 +28,8 @@ class Asked:
 
     words: tuple[str, ...]
     parsed: argparse.Namespace
+    folder: Path  # that paths in the config are relative to
+    configs: tuple[Path, ...]  # in the order in which they are laid over each other
 
     @classmethod
     def read(cls, words: Sequence[str]) -> Asked:
@@ -41,7 +43,10 @@ class Asked:
             if getattr(parsed, name, None) not in (None, False, [], set(), frozenset()):
                 flag = f"--{name.replace('_', '-')}"
                 raise ValueError(f"emsr run only runs: for {flag} call snakemake itself, with the same words")
-        return cls(tuple(given), parsed)
+        folder = Path(parsed.directory or ".").resolve()
+        own = [Path(path).resolve() for path in parsed.configfile or ()]
+        first = [folder / "config.yaml"] if (folder / "config.yaml").exists() or not own else []
+        return cls(tuple(given), parsed, folder, (*first, *own))
 
     @property
     def dry(self) -> bool:
@@ -51,11 +56,6 @@ class Asked:
     @property
     def slurm(self) -> bool:
         return bool(self.parsed.executor == "slurm")
-
-    @property
-    def folder(self) -> Path:
-        """The folder that paths in the config are relative to."""
-        return Path(self.parsed.directory or ".").resolve()
 
     @property
     def targets(self) -> list[str]:
@@ -75,16 +75,10 @@ class Asked:
         from emsr.config import parse
 
         values: dict[str, Any] = {}
-        for file in self._configs:
+        for file in self.configs:
             update_config(values, config_files.read(file))
         update_config(values, parse_config(self.parsed.config))
         return Settings(parse(values))
-
-    @property
-    def _configs(self) -> list[Path]:
-        own = [path.resolve() for path in map(Path, self.parsed.configfile or ())]
-        first = self.folder / "config.yaml"
-        return [first, *own] if first.exists() or not own else own
 
     @property
     def jobs(self) -> int | None:
@@ -104,6 +98,7 @@ class Asked:
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
     from snakemake.cli import parse_args
+    from snakemake.exceptions import CliException
     from snakemake_interface_common.exceptions import ApiError
 
     said = StringIO()
@@ -115,6 +110,6 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
             raise ValueError("emsr run only runs: call snakemake itself for its help and version") from None
         last = (said.getvalue().strip().splitlines() or ["it ended"])[-1]
         raise ValueError(f"snakemake does not take these words ({last}): see snakemake --help") from None
-    except (ApiError, OSError) as error:
+    except (ApiError, CliException, OSError) as error:
         raise ValueError(f"snakemake does not take these words ({error})") from None
     return parsed
