@@ -52,10 +52,14 @@ def test_what_a_child_leaves_behind_ends_too(tmp_path: Path) -> None:
     assert ended(wait_for(tmp_path / "pid"))
 
 
-@pytest.mark.parametrize("program", [WORKS, STUBBORN])
-def test_when_it_must_stop_all_of_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "first"), [(WORKS, signal.SIGINT), (WORKS, signal.SIGTERM), (STUBBORN, signal.SIGINT)]
+)
+def test_when_it_must_stop_all_of_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, first: int
+) -> None:
     monkeypatch.setattr(children, "GRACE_SECONDS", 0.3)
-    child = Child([sys.executable, "-S", "-c", program, str(tmp_path / "pid")], tmp_path, os.environ)
+    child = Child([sys.executable, "-S", "-c", program, str(tmp_path / "pid")], tmp_path, os.environ, first)
     job = wait_for(tmp_path / "pid")
     assert child.wait(lambda: True) > 0
     assert ended(job, child.stated["group"])

@@ -27,9 +27,15 @@ Json = Mapping[str, Any]
 class Child:
     """A command in a session of its own, with all that it starts; it ends when this process does."""
 
-    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], first: int = signal.SIGINT
+    ) -> None:
+        """`first` is the signal that ends it: SIGINT makes snakemake cancel jobs that are elsewhere; SIGTERM makes it
+        wait for jobs that are here, which end by it, trainings after they have saved their state.
+        """
         end, self._held = os.pipe()
-        words = [sys.executable, "-I", "-S", tether.__file__, str(end), *command]
+        self._first = int(first)
+        words = [sys.executable, "-I", "-S", tether.__file__, str(end), str(self._first), *command]
         try:
             self._process = subprocess.Popen(
                 words, cwd=folder, env=dict(environment), pass_fds=[end], start_new_session=True
@@ -44,7 +50,7 @@ class Child:
     def stated(self) -> dict[str, Any]:
         """What `end_left` needs to find this child."""
         pid = self._process.pid
-        return {"kernel": kernel(), "group": pid, "start": started(pid)}
+        return {"kernel": kernel(), "group": pid, "start": started(pid), "first": self._first}
 
     def wait(self, stop: Callable[[], bool]) -> int:
         """The exit code, 128 + n after signal n; where `stop` says so before, everything is ended first."""
@@ -58,10 +64,10 @@ class Child:
         return int(code if code >= 0 else 128 - code)
 
     def end(self) -> None:
-        """End what still runs, in bounded time: as Ctrl-C does, then for good."""
+        """End what still runs, in bounded time: kindly, then for good."""
         if self._held < 0:
             return
-        if not end_group(self._process.pid, self._process.poll):
+        if not end_group(self._process.pid, self._process.poll, self._first):
             log.warning("processes of group %d do not end", self._process.pid)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(KILL_SECONDS)
@@ -69,9 +75,9 @@ class Child:
         self._held = -1
 
 
-def end_group(group: int, reap: Callable[[], object] = lambda: None) -> bool:
-    """Interrupt a process group, kill it if that is not enough; says whether none of it is left."""
-    for number, seconds in ((signal.SIGINT, GRACE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+def end_group(group: int, reap: Callable[[], object] = lambda: None, first: int = signal.SIGINT) -> bool:
+    """Send a process group the signal `first`, and kill it if that is not enough; says whether none of it is left."""
+    for number, seconds in ((first, GRACE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
         deadline = time.monotonic() + seconds
         try:
             reap()
@@ -97,7 +103,7 @@ def end_left(left: Json) -> None:
     if started(int(group)) not in (None, left["start"]):
         return  # the number was given to another process
     log.warning("processes of an emsr run that was killed still work: ending them")
-    if not end_group(int(group)):
+    if not end_group(int(group), first=int(left.get("first", signal.SIGINT))):
         raise ValueError(f"process group {group} of an emsr run that was killed does not end: end it, and run again")
 
 

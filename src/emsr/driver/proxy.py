@@ -33,7 +33,7 @@ def main(command: str, real: str, folder: Path, seconds: float, words: list[str]
         return submit([real, *words], folder, seconds)
     if any(word == "--name" or word.startswith("--name=") for word in words):
         return ask([real, *words], folder, seconds)
-    os.execv(real, [real, *words])
+    return subprocess.call([real, *words])
 
 
 def submit(words: list[str], folder: Path, seconds: float) -> int:

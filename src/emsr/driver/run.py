@@ -195,7 +195,9 @@ class Driver:
             extra += ["--slurm-jobname-prefix", f"{theirs}_{self.slurm.name}" if theirs else self.slurm.name]
             if self.asked.option("slurm_status_command") is None:
                 extra += ["--slurm-status-command", "squeue"]
-        child = Child(_snakemake(self.asked.line(extra, targets)), self.origin, self.environment)
+        local = self.asked.parsed.executor in (None, "local")
+        words, first = _snakemake(self.asked.line(extra, targets)), signal.SIGTERM if local else signal.SIGINT
+        child = Child(words, self.origin, self.environment, first)
         try:
             self.lock.state(child=child.stated)
             return child.wait(self.ended)

@@ -57,9 +57,9 @@ class Slurm:
         for command in COMMANDS:
             if real := shutil.which(command):
                 words = [sys.executable, "-I", "-S", proxy.__file__, command, real, str(self._folder)]
-                script = commands / command
-                script.write_text(f'#!/bin/sh\nexec {shlex.join([*words, str(self._seconds)])} "$@"\n')
-                script.chmod(0o755)
+                script = os.open(commands / command, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o777)  # less the umask
+                with open(script, "w") as file:
+                    file.write(f'#!/bin/sh\nexec {shlex.join([*words, str(self._seconds)])} "$@"\n')
         return {**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
 
     def begin(self) -> None:

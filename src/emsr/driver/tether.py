@@ -1,4 +1,4 @@
-"""python tether.py FD COMMAND...: run a command that ends when the process at the other end of pipe FD is gone.
+"""python tether.py FD SIGNAL COMMAND...: run a command that gets SIGNAL when the other end of pipe FD is gone.
 
 A program of its own, without imports of emsr, because it stands between `emsr run` and snakemake and is all that is
 left when `emsr run` is killed. It leads a session, so its process group holds snakemake and every local job.
@@ -17,20 +17,20 @@ GRACE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 
 
-def main(fd: int, command: list[str]) -> int:
+def main(fd: int, first: int, command: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # a handler, not SIG_IGN, which the command would inherit
     child = subprocess.Popen(command)
     while child.poll() is None:
         if select.select([fd], [], [], LOOK_SECONDS)[0]:
-            _end(child)
+            _end(child, first)
     code = child.returncode
     return code if code >= 0 else 128 - code
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C, which makes snakemake cancel its jobs; what is left after a while is killed, this process too."""
-    os.killpg(0, signal.SIGINT)
+def _end(child: subprocess.Popen[bytes], first: int) -> None:
+    """What is left after a while is killed, this process too."""
+    os.killpg(0, first)
     deadline = time.monotonic() + GRACE_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
@@ -38,4 +38,4 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
