@@ -194,14 +194,12 @@ def test_the_search_finds(text: str) -> None:
     assert forbidden(text)
 
 
-# emsr run's stand-in for a command of Slurm becomes that command, with the words it was given and no shell between
-ALLOWED = {"proxy.py": ["os.execv(real, [real, *words])"]}
 FILES = [file for folder in ("src", "benchmarks") for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def test_no_file_unpickles_evaluates_or_asks_a_shell() -> None:
     assert len(FILES) > 200
-    assert {file.name: found for file in FILES if (found := forbidden(file.read_text()))} == ALLOWED
+    assert {file.name: found for file in FILES if (found := forbidden(file.read_text()))} == {}
     loads = [name for file in FILES for name, _ in calls(ast.parse(file.read_text())) if name == "torch.load"]
     assert len(loads) >= 2, "published weights and states of trainings are read so"
 
