@@ -6,9 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 
-from project import ROOT, Project
+from project import Project
 from slurm_cluster import Cluster
 from slurm_project import SR, WALL_TIMES, OnCluster, same, wait_until
 from test_workflow import SR_RULES, STAGE_RULES, STAGES, write_cube
@@ -66,15 +65,6 @@ def test_two_jobs_at_once_see_a_gpu_each(made: Project, plain: Cluster, tmp_path
         project.thaw(process)
     assert driver.end().rules == SR_ALONE
     same(project, made)
-
-
-def test_the_profiles_differ_in_how_they_ask_for_gpus_alone() -> None:
-    ours, other = (yaml.safe_load((ROOT / name / "config.yaml").read_text()) for name in ("slurm", "slurm-gres"))
-    for rule in ours["set-resources"].values():
-        assert rule.pop("gpu") == 1
-    for rule in other["set-resources"].values():
-        assert rule.pop("gres") == "gpu:1"
-    assert ours == other
 
 
 @pytest.mark.parametrize(("cluster", "command"), [("plain", "squeue"), ("accounted", "sacct")])
