@@ -45,7 +45,7 @@ test: install-dev
 fuzz: install-dev
 	EMSR_FUZZ=$(or $(EXAMPLES),500) pytest --numprocesses 2 tests/test_fuzz.py
 
-# the profiles on a real Slurm, without accounting and with it, and what a cluster does to jobs; as root, about ten minutes
+# the profiles on a real Slurm, without accounting and with it, and what a cluster does to jobs; as root. `make test` leaves it out
 test-slurm: install-dev slurm
 	pytest -m slurm $(wildcard tests/test_slurm*.py)
 
