@@ -44,9 +44,11 @@ def seen(cluster: Cluster, jobs: dict[str, dict[str, str]]) -> dict[str, set[str
 
 
 @pytest.mark.parametrize("profile", ["slurm", "slurm-gres"])
-def test_two_jobs_at_once_see_a_gpu_each(made: Project, plain: Cluster, tmp_path: Path, profile: str) -> None:
+def test_two_jobs_at_once_see_a_gpu_each_and_a_third_waits(
+    made: Project, plain: Cluster, tmp_path: Path, profile: str
+) -> None:
     project = OnCluster.after(made, tmp_path / "project", plain, "cube/sr*", profile=profile)
-    driver = project.start(SR, "--set-scatter", "job=2")
+    driver = project.start(SR, "--set-scatter", "job=3")
     found: dict[int, str] = {}
 
     def both() -> bool:
@@ -57,13 +59,14 @@ def test_two_jobs_at_once_see_a_gpu_each(made: Project, plain: Cluster, tmp_path
 
     wait_until(both, driver, pause=0.02)
     assert sorted(found.values()) == ["0", "1"]
+    wait_until(lambda: len(project.jobs_of("superresolve")) == 3, driver)
     jobs = project.jobs_of("superresolve")
-    assert [job["JobState"] for job in jobs] == ["RUNNING", "RUNNING"]
+    assert sorted(job["JobState"] for job in jobs) == ["PENDING", "RUNNING", "RUNNING"]
     key = {"slurm": "TresPerJob", "slurm-gres": "TresPerNode"}[profile]
-    assert [job.get(key) for job in jobs] == ["gres:gpu:1", "gres:gpu:1"]
+    assert [job.get(key) for job in jobs] == ["gres:gpu:1"] * 3
     for process in found:
         project.thaw(process)
-    assert driver.end().rules == SR_ALONE
+    assert driver.end().rules == SR_ALONE + Counter(["superresolve"])
     same(project, made)
 
 
