@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -150,6 +151,12 @@ class OnCluster(Project):
 
     def jobs_of(self, rule: str) -> list[dict[str, str]]:
         return [job for job in self.jobs() if job["Comment"].startswith(f"rule_{rule}_")]
+
+
+class Driven(OnCluster):
+    """Such a project that `emsr run` runs; what the tiny network makes would pass no gate of the canary."""
+
+    program = (sys.executable, "-m", "emsr.cli", "run", "--no-canary", *SNAKEMAKE[3:])
 
 
 class Started:

@@ -9,7 +9,7 @@ import pytest
 
 from project import Project
 from slurm_cluster import Cluster
-from slurm_project import SR, WALL_TIMES, OnCluster, same, wait_until
+from slurm_project import SR, WALL_TIMES, Driven, OnCluster, same, wait_until
 from test_workflow import SR_RULES, STAGE_RULES, STAGES, write_cube
 
 pytestmark = pytest.mark.slurm
@@ -88,8 +88,9 @@ def test_a_training_of_six_wall_times_takes_one_job_and_no_retry(
     assert project.path(*weights).read_bytes() == made.path(*weights).read_bytes()
 
 
-def test_the_driver_is_a_job_itself(made: Project, plain: Cluster, tmp_path: Path) -> None:
-    project = OnCluster.after(made, tmp_path / "project", plain, "cube/sr*")
+@pytest.mark.parametrize("kind", [OnCluster, Driven])
+def test_the_driver_is_a_job_itself(made: Project, plain: Cluster, tmp_path: Path, kind: type[OnCluster]) -> None:
+    project = kind.after(made, tmp_path / "project", plain, "cube/sr*")
     script = tmp_path / "driver.sh"
     script.write_text(f"#!/bin/sh\nexec {' '.join(project.command(SR, '--set-scatter', 'job=2'))}\n")
     words = [

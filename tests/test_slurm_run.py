@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from project import ROOT, Project
+from project import Project
 from slurm_cluster import Cluster
-from slurm_project import OUTAGE_SECONDS, SR, HalfWay, OnCluster, same, wait_until
+from slurm_project import OUTAGE_SECONDS, SR, Driven, HalfWay, same, wait_until
 
-pytest.importorskip("emsr.driver")
 pytestmark = pytest.mark.slurm
-
-
-class Driven(OnCluster):
-    """What the tiny network makes would pass no gate of the canary."""
-
-    program = (sys.executable, "-m", "emsr.cli", "run", "--no-canary", "--snakefile", str(ROOT / "Snakefile"))
 
 
 def test_a_job_that_is_cancelled_while_sacct_is_asked(made: Project, accounted: Cluster, tmp_path: Path) -> None:
