@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # LOCKED=1: everything but torch and the libraries of its build by the hashes of lock.txt
 HASHED = .venv/bin/pip install --disable-pip-version-check --no-deps
 
-.PHONY: install install-dev chromium demo test fuzz check audit lock bench clean
+.PHONY: install install-dev chromium slurm demo test test-slurm fuzz check audit lock bench clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -28,6 +28,10 @@ chromium:
 	@command -v chromium google-chrome >/dev/null || \
 	  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; }
 
+# Debian's Slurm and MariaDB, which test-slurm starts on the loopback, and no daemon now
+slurm:
+	$(PYTHON) tests/slurm_cluster.py install
+
 demo: install
 	snakemake --cores all
 	python benchmarks/alive.py results
@@ -40,6 +44,10 @@ test: install-dev
 # files, configs and weights to which something happened, so many of each kind, others every time (60 take half a minute of one core)
 fuzz: install-dev
 	EMSR_FUZZ=$(or $(EXAMPLES),500) pytest --numprocesses 2 tests/test_fuzz.py
+
+# the profiles on a real Slurm, without accounting and with it, and what a cluster does to jobs; as root. `make test` leaves it out
+test-slurm: install-dev slurm
+	pytest -m slurm $(wildcard tests/test_slurm*.py)
 
 check: install-dev
 	ruff check .

@@ -1,4 +1,4 @@
-"""The conda environments of the rules and the package's dependencies name every third-party import."""
+"""The conda environments of the rules and the dependencies name every third-party import; the SLURM profiles agree."""
 
 from __future__ import annotations
 
@@ -108,3 +108,12 @@ def test_dependencies_are_what_the_package_imports() -> None:
     codecs = {"imagecodecs"}  # of tifffile
     served = {"neuroglancer"}  # its page, which a browser runs
     assert packages(*plugins.PACKAGE.rglob("*.py")) | run | codecs | served == names
+
+
+def test_the_profiles_differ_in_how_they_ask_for_gpus_alone() -> None:
+    ours, other = (yaml.safe_load((ROOT / name / "config.yaml").read_text()) for name in ("slurm", "slurm-gres"))
+    for rule in ours["set-resources"].values():
+        assert rule.pop("gpu") == 1
+    for rule in other["set-resources"].values():
+        assert rule.pop("gres") == "gpu:1"
+    assert ours == other

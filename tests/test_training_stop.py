@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from emsr import cli
-from emsr.progress import UnfinishedError
+from emsr.progress import OutOfTimeError, UnfinishedError
 from emsr.training import state
 from emsr.training.data import Batch
 from emsr.training.loop import Result, Run, train
 from emsr.training.objective import Losses
-from emsr.training.stopping import NEVER, Limit, listening, wall_time
+from emsr.training.stopping import NEVER, Limit, listening, requeue, wall_time
 from test_training import STAGE, Tiny, same
 from train_project import pair, settings
 
@@ -33,7 +33,7 @@ def test_many_short_wall_times_end_with_the_bits_of_one(tmp_path: Path) -> None:
     """Each attempt makes one step, however little time it has; it needs no other states than those it leaves then."""
     tiny, whole = Tiny(), run(tmp_path / "whole", Tiny())
     for done in range(1, AVERAGED.steps):
-        with pytest.raises(UnfinishedError) as stopped:
+        with pytest.raises(OutOfTimeError) as stopped:
             run(tmp_path / "cut", Tiny(), Limit(end=time.time() + 60))
         line = (
             rf"tiny stopped at step {done} of 12, because the wall time of its job ends in 1.0 minutes: start it again"
@@ -58,8 +58,11 @@ class Told(Tiny):
 
 def test_sigterm_ends_the_step_and_saves(tmp_path: Path) -> None:
     before, whole = signal.getsignal(signal.SIGTERM), run(tmp_path / "whole", Tiny())
-    with pytest.raises(UnfinishedError, match="stopped at step 7 of 12, because it was told to: start it again"):
+    with pytest.raises(
+        UnfinishedError, match="stopped at step 7 of 12, because it was told to: start it again"
+    ) as told:
         run(tmp_path / "cut", Told())
+    assert told.type is UnfinishedError, "who was told to stop does not go back into the queue"
     assert signal.getsignal(signal.SIGTERM) is before
     saved = state.load(tmp_path / "cut", "a")
     assert saved is not None
@@ -119,3 +122,45 @@ def test_the_command_says_that_it_goes_on(
     stats = json.loads(out.with_suffix(".stats.json").read_text())
     assert stats["attempts"] == 2
     assert 0 <= stats["waiting_seconds"] < stats["seconds"]
+
+
+def scontrol(folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> Path:
+    """A stand-in for SLURM's command, first on PATH; returns where it notes its words."""
+    said, program = folder / "said", folder / "bin" / "scontrol"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" > {said}\n{ending}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    return said
+
+
+@pytest.mark.parametrize(("words", "asked"), [((), False), (("--requeue", "1"), True)])
+def test_out_of_wall_time_a_job_goes_back_into_the_queue_if_the_rule_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], asked: bool
+) -> None:
+    said = scontrol(tmp_path, monkeypatch, "echo 'slurm_requeue error: not permitted' >&2; exit 1")
+    out = tmp_path / "t" / "flow.json"
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 60))
+    command = ["train", json.dumps(settings("flow", pair(tmp_path), tmp_path)), str(out)]
+    assert cli.main([*command, *words, "--log", str(tmp_path / "log")]) == 75, "refused: a retry starts it again"
+    assert said.exists() == asked
+    if asked:
+        assert said.read_text() == "requeue 17\n"
+        refused = "job 17 cannot go back into the queue by itself: slurm_requeue error: not permitted"
+        assert refused in (tmp_path / "log").read_text()
+
+
+def test_requeue_waits_for_the_end_and_needs_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said, began = scontrol(tmp_path, monkeypatch, "exit 0"), time.monotonic()
+    requeue({}, patience=60)
+    assert not said.exists()
+    requeue({"SLURM_JOB_ID": "17"}, patience=0.2)
+    assert said.read_text() == "requeue 17\n"
+    assert time.monotonic() - began > 0.2, "SLURM needs a moment to end it"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    requeue({"SLURM_JOB_ID": "17"}, patience=60)
+    assert "job 17 cannot go back into the queue by itself" in caplog.text
+    assert time.monotonic() - began < 60

@@ -17,6 +17,10 @@ class UnfinishedError(Exception):
     """Work that stopped cleanly before its end and goes on from there when it is started again."""
 
 
+class OutOfTimeError(UnfinishedError):
+    """It got on, and stopped because the wall time of its job is near: that alone is no failure, however often."""
+
+
 class Progress(Protocol):
     """What a unit of work reports to: ``update(n)`` more units are done, ``note`` is a short state such as a loss."""
 

@@ -18,8 +18,9 @@ rule train:
         mem_mb=8000,
         runtime=1440,
         gpu=0,  # several share each batch; losses differ by the rounding of floats alone
+        requeue=0,  # 1: out of wall time, a job of SLURM goes back into the queue by itself
     params:
         settings=lambda wildcards: settings.train(wildcards.training, wildcards.stage),
     shell:
         "emsr train {params.settings:q} {output:q} --processes {resources.gpu}"
-        " --runtime {resources.runtime} --log {log:q}"
+        " --runtime {resources.runtime} --requeue {resources.requeue} --log {log:q}"

@@ -23,7 +23,13 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    settings: dict[str, Any], out: Path, *, processes: int = 1, runtime: float = 0.0, margin: float = 5.0
+    settings: dict[str, Any],
+    out: Path,
+    *,
+    processes: int = 1,
+    runtime: float = 0.0,
+    margin: float = 5.0,
+    requeue: int = 0,
 ) -> None:
     """Train one stage; its card is `out`, weights, curves and figures of time lie beside it with the same stem.
 
@@ -37,15 +43,16 @@ def train(
 
     `processes` share each batch, on a GPU each where there are GPUs; 0 is one. `runtime` is the wall time of the job in
     minutes, for schedulers that do not tell it; `margin` minutes before its end, and on SIGTERM, the training stops
-    with its state saved (exit code 75), and goes on when it is started again, with any number of processes.
+    with its state saved (exit code 75), and goes on when it is started again, with any number of processes. With
+    `requeue` 1 a job of SLURM that ran out of wall time first puts itself back into the queue.
     """
-    from emsr.training import launch
+    from emsr.progress import OutOfTimeError
+    from emsr.training import launch, stopping
     from emsr.training.group import ALONE, invited, parts
-    from emsr.training.stopping import Limit, wall_time
 
     if processes < 0:
         raise ValueError(f"processes {processes} train nothing: state 1 or more, or 0 for one")
-    out, limit = Path(out), Limit(wall_time(time.time(), runtime), 60 * margin)
+    out, limit = Path(out), stopping.Limit(stopping.wall_time(time.time(), runtime), 60 * margin)
     job, group = Job.read(settings, out), invited()
     size = group.size if group else max(1, processes)
     log.info("stage %s of %s x%d: %s", job.stage.name, settings["model"]["name"], settings["scale"], asdict(job.stage))
@@ -56,10 +63,16 @@ def train(
         return
     parts(job.stage, size)
     launch.enough(size, job.device())
-    if group or size == 1:
-        _train(group or ALONE, settings, out, limit)
-    else:
-        launch.launch(_train, size, settings, out, limit)
+    try:
+        if group or size == 1:
+            _train(group or ALONE, settings, out, limit)
+        else:
+            launch.launch(_train, size, settings, out, limit)
+    except OutOfTimeError as stopped:
+        if requeue and not (group and group.rank):
+            log.info("%s", stopped)
+            stopping.requeue()
+        raise
 
 
 def _train(group: Group, settings: dict[str, Any], out: Path, limit: Limit) -> None:

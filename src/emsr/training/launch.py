@@ -18,13 +18,13 @@ from torch import multiprocessing
 from torch.distributed import TCPStore
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from emsr.progress import UnfinishedError
+from emsr.progress import OutOfTimeError, UnfinishedError
 from emsr.training.group import Group
 from emsr.training.stopping import listening
 
 LOOPBACK = "127.0.0.1"
 GRACE = 5.0  # seconds for the others when one has failed
-FORETOLD = (ValueError, OSError, UnfinishedError)  # what is told in one line
+FORETOLD = (ValueError, OSError, OutOfTimeError, UnfinishedError)  # what is told in one line
 
 
 def launch(function: Callable[..., None], size: int, *arguments: Any) -> None:

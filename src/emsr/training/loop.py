@@ -20,14 +20,14 @@ from torch import Tensor
 
 from emsr import memory
 from emsr.models.stage import Stage
-from emsr.progress import UnfinishedError, progress
+from emsr.progress import OutOfTimeError, UnfinishedError, progress
 from emsr.training import schedule, state
 from emsr.training.arithmetic import autocast, reproducible
 from emsr.training.data import read_ahead
 from emsr.training.descent import Descent, tensors
 from emsr.training.group import ALONE, Group, parts
 from emsr.training.objective import Objective
-from emsr.training.stopping import NEVER, Limit, listening
+from emsr.training.stopping import NEVER, Limit, listening, told
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ class Result:
 def train(objective: Objective, stage: Stage, run: Run) -> Result:
     """Train ``objective`` by recipe ``stage``, continuing from the state in ``run.folder`` if it is this training's.
 
-    Raises UnfinishedError, with the state saved, when it is told to stop or the wall time of its job is near.
+    Raises UnfinishedError, with the state saved, when it is told to stop, and OutOfTimeError when the wall time of its
+    job is near, a step at least after it began.
     """
     with reproducible(run.threads, run.device), listening():
         trainer = Trainer(objective, stage, run)
@@ -135,7 +136,8 @@ class Trainer:
         if done < self.stage.steps and self.run.group.any(reason is not None):
             self._save(done)
             where = f"{self.run.label} stopped at step {done} of {self.stage.steps}"
-            raise UnfinishedError(f"{where}, because {reason or 'another process had to'}: start it again to go on")
+            kind = UnfinishedError if self.run.group.any(told()) else OutOfTimeError
+            raise kind(f"{where}, because {reason or 'another process had to'}: start it again to go on")
 
     def _save(self, done: int) -> None:
         if self.run.group.rank == 0:
