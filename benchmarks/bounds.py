@@ -1,5 +1,6 @@
 """Whether memory, reruns and dry runs stay within their bounds however large a volume is.
 
+python benchmarks/bounds.py all
 python benchmarks/bounds.py memory [--shape 16 384 384] [--times 10] [--axis 0 or 1] [--folder FOLDER]
 python benchmarks/bounds.py rerun [--shards 10000] [--jobs 4] [--folder FOLDER]
 python benchmarks/bounds.py dry-run [--shards 1000000] [--jobs 2000] [--segmented] [--folder FOLDER]
@@ -9,7 +10,8 @@ in a process of its own with the shards of config.yaml and one worker, and compa
 `mem_mb` of its rule. Trainings end after two steps, whose memory is that of all. Without `--networks`, bicubic
 interpolation and the model `intensity` make sr and affinities: what networks hold is a window's, whatever the volume.
 `rerun` makes a volume of many tiny shards with bicubic interpolation and runs the finished workflow again: seconds, and
-files whose time changed. `dry-run` is `snakemake -n` of a volume whose voxels nobody wrote.
+files whose time changed. `dry-run` is `snakemake -n` of a volume whose voxels nobody wrote. `all` measures all of this,
+writes benchmarks/figures/bounds.json, and fails where a bound is not kept.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -35,9 +37,9 @@ import yaml
 
 from emsr.stores.ome import Layout
 from emsr.stores.zarr import create, open_array, write_box
-from project import grey, weights
 
 ROOT = Path(__file__).resolve().parents[1]
+FIGURES = ROOT / "benchmarks" / "figures" / "bounds.json"
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--nocolor")
 NM = (40.0, 4.0, 4.0)
 SCALE = 8
@@ -63,7 +65,10 @@ def base() -> Config:
 
 def whole(folder: Path, shape: Sequence[int], networks: bool) -> Config:
     """Every rule: grown tissue that is super-resolved and segmented, and a pair of images of it that is registered."""
+    from project import weights
+
     values, z = base(), 16
+    values["keep"] = {"affinities": False, "fragments": False}
     tissue = values["volumes"]["tissue"]
     tissue |= {"tissue": {"shape": list(shape), "voxel_size_nm": list(NM), "seed": 1}, "test": [[13, z]]}
     named = tissue["segmentations"]
@@ -93,6 +98,8 @@ ASKED = re.compile(r"rule (\w+):\n(?:    .*\n)*?    resources: .*?mem_mb=(\d+)")
 
 def pair(folder: Path, shape: Sequence[int]) -> None:
     """hr, lr of the same place, and labels, section by section."""
+    from project import grey
+
     coarse = (shape[0], shape[1] // SCALE, shape[2] // SCALE)
     kinds = {"hr": (shape, "u1", 1), "lr": (coarse, "u1", SCALE), "labels": (shape, "u8", 1)}
     for image, (sides, dtype, factor) in kinds.items():
@@ -149,6 +156,8 @@ def coarse(
     folder: Path, shape: Sequence[int], shard: Sequence[int], jobs: int, *, voxels: bool, segmented: bool
 ) -> Config:
     """A volume that has only lr, with or without voxels, used where it lies; bicubic interpolation makes it finer."""
+    from project import grey, weights
+
     values = base()
     laid = Layout((shape[0], shape[1], shape[2]), "uint8", (16, 512, 512), (8, 128, 128), (40.0, 32.0, 32.0))
     create(folder / "source", laid)
@@ -236,12 +245,75 @@ def watched(command: Sequence[str], folder: Path) -> tuple[dict[str, float], str
     return took, said
 
 
+# -- bounds and the page ----------------------------------------------------------------------------------------------
+
+RERUN_SECONDS, DRY_RUN_SECONDS, DRY_RUN_MB = 15, 10, 1000
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """All figures."""
+    shape = (16, 384, 384)
+    axes = {"wide": 1, "deep": 0}
+    return {
+        "memory": {name: memory(folder / name, shape, 10, axis, False) for name, axis in axes.items()},
+        "rerun": rerun(folder / "rerun", 10_000, 4),
+        "dry_run": [dry_run(folder / f"dry{int(one)}", 1_000_000, 2000, one) for one in (False, True)],
+    }
+
+
+def broken(found: Mapping[str, Any]) -> list[str]:
+    """Which bounds the figures do not keep. Time is that of processors: how busy a machine was says nothing of emsr.
+
+    That of dry runs is for `jobs` of one array: a segmentation has as many again for each of its two.
+    """
+    over = [
+        f"{rule} holds {peak} MB of {of['mem_mb']} ({name})"
+        for name, sizes in found["memory"].items()
+        for rule, of in sizes["rules"].items()
+        if (peak := max(of["small_mb"], of["large_mb"])) > of["mem_mb"]
+    ]
+    again = found["rerun"]
+    if again["rerun"]["cpu_seconds"] > RERUN_SECONDS or again["touched"] or not again["nothing_done"]:
+        over.append(f"a finished run of {again['shards']} shards reruns: {again}")
+    slow = (
+        one
+        for one in found["dry_run"]
+        if one["peak_mb"] > DRY_RUN_MB or (not one["segmented"] and one["cpu_seconds"] > DRY_RUN_SECONDS)
+    )
+    return over + [f"a dry run takes too much: {one}" for one in slow]
+
+
+def section(found: Mapping[str, Any]) -> str:
+    """What docs/reliability.md says of the figures."""
+    wide, deep = found["memory"]["wide"], found["memory"]["deep"]
+    sizes = [" x ".join(map(str, shape)) for shape in (wide["small"], wide["large"], deep["large"])]
+    lines = [f"| rule | `mem_mb` | {' | '.join(sizes)} |", "|---|---|---|---|---|"]
+    for rule, of in sorted(wide["rules"].items()):
+        more = deep["rules"].get(rule, {}).get("large_mb")
+        cells = [f"{of['mem_mb']:.0f}", f"{of['small_mb']:.0f}", f"{of['large_mb']:.0f}", f"{more:.0f}" if more else ""]
+        lines.append(f"| `{rule}` | {' | '.join(cells)} |")
+    again = found["rerun"]
+    lines += [
+        "",
+        f"- A finished run of {again['shards']:,} shards ({again['files']:,} files) says that there is nothing to do "
+        f"after {again['rerun']['seconds']:.1f} s, `emsr status` takes {again['status']['seconds']:.1f} s, and "
+        f"{len(again['touched'])} files have another time stamp.",
+    ]
+    for one in found["dry_run"]:
+        what = "super-resolved and segmented" if one["segmented"] else "super-resolved"
+        lines.append(
+            f"- `snakemake -n` of {one['shards']:,} shards in {one['jobs']:,} jobs, {what} ({one['rules']:,} jobs of "
+            f"all rules): {one['cpu_seconds']:.1f} s of processor, {one['peak_mb']} MB."
+        )
+    return "\n".join(lines) + "\n"
+
+
 # -- program ----------------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("memory", "rerun", "dry-run"))
+    parser.add_argument("what", choices=("all", "memory", "rerun", "dry-run"))
     parser.add_argument("--shape", type=int, nargs=3, default=(16, 384, 384))
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--axis", type=int, choices=(0, 1), default=1)
@@ -253,7 +325,12 @@ def main() -> None:
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = words.folder or Path(temporary)
-        if words.what == "memory":
+        if words.what == "all":
+            found = everything(folder)
+            FIGURES.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+            if wrong := broken(found):
+                raise SystemExit("\n".join(wrong))
+        elif words.what == "memory":
             found = memory(folder, words.shape, words.times, words.axis, words.networks)
         elif words.what == "rerun":
             found = rerun(folder, words.shards or 10_000, words.jobs or 4)
