@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bad_sources import FORMATS, RAW, VOLUME, hdf, little_memory, settings
-from emsr import config_files
+from emsr import config_files, durable
 from emsr.config import Config, parse
 from emsr.durable import read_json, write_json
 from emsr.models import checkpoint
@@ -34,7 +34,7 @@ from emsr.stores.journal import Journal
 from emsr.stores.zarr import open_array
 from fuzzing import examples, other, spoilt, strange
 from project import ROOT
-from sr_project import write_weights
+from sr_project import SrProject, tissue_like, write_weights
 from test_bad_sources_cut import files
 
 SECONDS = 20  # of CPU, a hundred times what an example takes
@@ -194,5 +194,40 @@ def test_journals(data: st.DataObject) -> None:
         (folder / "hr.zarr/0/c/0/0/0").unlink()
         ingest(stated, folder / "hr.json")
         assert np.array_equal(open_array(folder / "hr.zarr")[...].read().result(), VOLUME)
+    finally:
+        shutil.rmtree(folder)
+
+
+# what jobs leave and read
+
+
+@functools.cache
+def finished() -> tuple[Path, np.ndarray]:
+    """A super-resolved volume with all its documents, and its voxels."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ["FUZZ_FOLDER"]))
+    project = SrProject(folder, write_weights(folder, "bicubic", 4))
+    project.write_lr(tissue_like((3, 18, 20)))
+    project.all()
+    return folder, project.voxels()
+
+
+@pytest.mark.skipif(
+    not hasattr(durable, "SEAL"), reason="documents are not sealed, so other bytes may be others' settings"
+)
+@examples(12)
+@given(st.data())
+def test_documents_and_shards_of_jobs(data: st.DataObject) -> None:
+    """A job and stitch that go on after something happened to one file make the same voxels, or say what is wrong."""
+    good, truth = finished()
+    folder = Path(tempfile.mkdtemp(dir=os.environ["FUZZ_FOLDER"]))
+    shutil.copytree(good, folder, symlinks=True, dirs_exist_ok=True)
+    try:
+        names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+        named = data.draw(st.sampled_from([name for name in names if not name.startswith("sr.zarr")]))
+        file = folder / named
+        file.write_bytes(data.draw(spoilt(file.read_bytes(), most=1)))
+        project = SrProject(folder, folder / "bicubic_x4_0.json")
+        if ends(lambda: (project.job("1-of-1"), project.stitch(1))) is not None:
+            assert np.array_equal(project.voxels(), truth), named
     finally:
         shutil.rmtree(folder)
