@@ -77,7 +77,7 @@ def home() -> Iterator[None]:
         yield
 
 
-STRANGE = "-a b;touch PWNED; $(touch PWNED) `touch PWNED` 'q\" {x} {wildcards.y} \n\t%s ü é 猫.h5"
+STRANGE = "-a b;touch PWNED; $(touch PWNED) `touch PWNED` 'q\" {} \n\t%s ü é 猫.h5"
 
 
 def strange(folder: Path) -> Path:
@@ -184,6 +184,7 @@ ROWS = [
     overlay(58, "a volume with a wildcard", named("'{x}'")),
     overlay(58, "a volume with NUL", named('"x\\0"')),
     overlay(58, "a volume of 300 letters", named("x" * 300)),
+    Row(58, "a path with a wildcard", at("{x}/x.h5")),
     Row(58, "a path with NUL", at("x\0.h5")),
     Row(58, "a path of 300 letters", at("x" * 300 + ".h5"), hides=r"x{300}"),
     source(59, "a link to itself", circle, RAW, only=("ingest",)),

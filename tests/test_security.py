@@ -226,7 +226,7 @@ def test_every_word_of_a_shell_line_is_quoted() -> None:
 @pytest.mark.workflow
 def test_a_path_is_no_shell(here: Path) -> None:
     """A real run, from the config's words to the card of the image."""
-    folder = here / "data" / "a;touch PWNED; $(touch PWNED2) `touch PWNED3` 'q\" -x {x} {wildcards.volume} \n\té"
+    folder = here / "data" / "a;touch PWNED; $(touch PWNED2) `touch PWNED3` 'q\" -x {} \n\té"
     folder.mkdir(parents=True)
     name = "$(touch PWNED4);raw 'x"
     with h5py.File(folder / "-v.h5", "w") as file:

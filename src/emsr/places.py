@@ -14,6 +14,7 @@ SCHEMES = ("file", "gs", "s3", "https", "http")
 PREFIX = "precomputed://"
 MISSING = "does not exist"
 VARIABLE = re.compile(r"\$(\w+|\{\w+\})", re.ASCII)
+WILDCARD = re.compile(r"\{\s*[.\w]+.*\}")
 INWARD = ("metadata", "metadata.google.internal", "fd00:ec2::254")  # where clouds give credentials to their machines
 
 
@@ -31,15 +32,20 @@ def local(place: str) -> Path | None:
 
 
 def expanded(place: str) -> str:
-    """A path with `~`, `$NAME` and `${NAME}` replaced; ValueError where a name is not set in the environment.
+    """A path with `~`, `$NAME` and `${NAME}` replaced; ValueError where a name is not set in the environment, and for
+    a path that Snakemake would not take as it is.
 
     Addresses, and paths that exist as they are written, are left alone.
     """
-    if is_address(place) or os.path.lexists(place):
+    if is_address(place):
         return place
-    found = os.path.expanduser(os.path.expandvars(place))
-    if unset := VARIABLE.search(found):
-        raise ValueError(f"path {place} names {unset[0]}, which is not set in the environment: set it, or write it out")
+    found = place if os.path.lexists(place) else os.path.expanduser(os.path.expandvars(place))
+    if not os.path.lexists(place) and (unset := VARIABLE.search(found)):
+        raise ValueError(f"{place} names {unset[0]}, which is not set in the environment: set it, or write it out")
+    if wildcard := WILDCARD.search(found):
+        raise ValueError(
+            f"{place} holds {wildcard[0]}, which Snakemake takes for a wildcard: rename it, or make a link to it"
+        )
     return found
 
 
