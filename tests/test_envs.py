@@ -17,7 +17,12 @@ from emsr import plugins
 from emsr.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}  # where module and package differ
+PACKAGES = {
+    "snakemake_interface_common": "snakemake-interface-common",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+}  # where module and package differ
 PACKAGES |= dict.fromkeys(("cloudvolume", "cloudfiles"), "cloud-volume")
 CHANNEL = {"dask-core": "dask", "matplotlib-base": "matplotlib"}  # the same, as the channel names them
 # folders that a verb imports from by name
