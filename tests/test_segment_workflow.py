@@ -121,7 +121,7 @@ def test_what_is_not_kept_goes_when_all_made_of_it_is_proved(project: Project) -
     left = {"removed.json", "segments.json", "segments.zarr", "threshold.json", "affinities", "fragments"}
     for name in NAMES:
         folder = project.path("cube", "segmentations", name)
-        assert {file.name for file in folder.iterdir()} - {"agglomeration"} == left | {"segments.sections.tsv"}
+        assert {file.name for file in folder.iterdir()} - {"agglomeration"} == left
         for stage in ("affinities", "fragments", "agglomeration"):
             assert {file.name for file in folder.glob(f"{stage}/*")} <= {"proof.json"}
         assert project.json("cube", "segmentations", name, "segments.json") == kept[name]
