@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # LOCKED=1: everything but torch and the libraries of its build by the hashes of lock.txt
 HASHED = .venv/bin/pip install --disable-pip-version-check --no-deps
 
-.PHONY: install install-dev chromium demo test fuzz check audit lock bench clean
+.PHONY: install install-dev chromium demo test fuzz soak check audit lock bench clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -40,6 +40,10 @@ test: install-dev
 # files, configs and weights to which something happened, so many of each kind, others every time (60 take half a minute of one core)
 fuzz: install-dev
 	EMSR_FUZZ=$(or $(EXAMPLES),500) pytest --numprocesses 2 tests/test_fuzz.py
+
+# a fault at every operation of every step, repair in a workflow, and 200 kills at random of a running one; SEED repeats those of a run
+soak: install-dev
+	EMSR_FAULTS=all EMSR_SOAK=$(or $(KILLS),200) $(if $(SEED),EMSR_SOAK_SEED=$(SEED)) pytest -s tests/test_faults.py tests/test_repair_workflow.py tests/test_soak.py
 
 check: install-dev
 	ruff check .
