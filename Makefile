@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # LOCKED=1: everything but torch and the libraries of its build by the hashes of lock.txt
 HASHED = .venv/bin/pip install --disable-pip-version-check --no-deps
 
-.PHONY: install install-dev chromium slurm demo test test-slurm fuzz check audit lock bench bounds clean
+.PHONY: install install-dev chromium slurm demo test test-slurm fuzz soak check audit lock bench bounds clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -48,6 +48,10 @@ fuzz: install-dev
 # the profiles on a real Slurm, without accounting and with it, and what a cluster does to jobs; as root. `make test` leaves it out
 test-slurm: install-dev slurm
 	pytest -m slurm $(wildcard tests/test_slurm*.py)
+
+# a fault at every operation of every step, repair in a workflow, and 200 kills at random of a running one; SEED repeats those of a run
+soak: install-dev
+	EMSR_FAULTS=all EMSR_SOAK=$(or $(KILLS),200) $(if $(SEED),EMSR_SOAK_SEED=$(SEED)) pytest -s tests/test_faults.py tests/test_repair_workflow.py tests/test_soak.py
 
 check: install-dev
 	ruff check .

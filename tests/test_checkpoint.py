@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from emsr.durable import read_json
 from emsr.models import checkpoint
 from network_goldens import TINY, card
 
@@ -38,7 +39,7 @@ def relabel(path: Path, **changes: Any) -> None:
     """Change the card; sha256 "own" is that of the file as it is."""
     file = path.with_suffix(".json")
     own = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()} if changes.pop("resign", False) else {}
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes | own))
+    file.write_text(json.dumps(read_json(file) | changes | own))
 
 
 def spoil(path: Path) -> None:

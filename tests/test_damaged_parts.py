@@ -15,6 +15,7 @@ from skimage.metrics import structural_similarity, variation_of_information
 
 from emsr.damage import block_side
 from emsr.degradation import degrade, reach, upsample
+from emsr.durable import read_json
 from emsr.metrics.structure import WEIGHTS, similarity
 from emsr.steps import parts, segment_worth, tiles
 from emsr.steps.score import report, score
@@ -154,7 +155,7 @@ def test_blocks_of_the_image_are_those_of_the_search() -> None:
 def test_sr_and_its_segments_name_the_parts_of_lr(tmp_path: Path) -> None:
     made = SrProject(tmp_path, write_weights(tmp_path, "bicubic", 4))
     made.write_lr(tissue_like((7, 20, 28)))
-    card = json.loads(made.lr.read_text()) | {"damaged_parts": {"3": [[[4, 9], [5, 20]]]}}
+    card = read_json(made.lr) | {"damaged_parts": {"3": [[[4, 9], [5, 20]]]}}
     made.lr.write_text(json.dumps(card))
     assert made.all()["damaged_parts"] == {"3": [[[16, 36], [20, 80]]]}
     chain = Chain(tmp_path / "chain")

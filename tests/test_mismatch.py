@@ -114,7 +114,7 @@ def project(tmp_path: Path, lr: np.ndarray, **said: object) -> SrProject:
     """A coarse volume, and weights whose card says `said` besides."""
     tmp_path.mkdir(exist_ok=True)
     card = write_weights(tmp_path, "bicubic", 4)
-    card.write_text(json.dumps({**json.loads(card.read_text()), **said}))
+    card.write_text(json.dumps({**read_json(card), **said}))
     made = SrProject(tmp_path, card)
     made.write_lr(lr)
     return made
@@ -180,7 +180,7 @@ def test_grey_levels_are_mapped_as_in_training(tmp_path, seen, own, reason):
     intensity = {"dtype": "uint8", **({} if seen is None else {"mapping": seen})}
     made = project(tmp_path, texture(3, 24, 24), intensity=intensity, looks={})
     if own:
-        made.lr.write_text(json.dumps({**json.loads(made.lr.read_text()), "intensity": own}))
+        made.lr.write_text(json.dumps({**read_json(made.lr), "intensity": own}))
     if reason:
         with pytest.raises(ValueError, match=reason):
             allocated(made)

@@ -28,6 +28,7 @@ import torch
 from bad_sources import little_memory
 from emsr.commands.import_weights import import_weights
 from emsr.config_files import read
+from emsr.durable import read_json
 from emsr.inference.devices import claimed
 from emsr.models import checkpoint
 from emsr.report.evidence import RuleCost, RunEvidence, StageEvidence, TrainingEvidence
@@ -94,7 +95,7 @@ def weights(folder: Path, **changes: Any) -> Path:
     """Good weights of a flow network, with a card that lies."""
     about, file = card("gpemsr", "flow", 8, TINY), folder / "w.safetensors"
     checkpoint.save(file, checkpoint.network(about).state_dict(), about)
-    said = json.loads(file.with_suffix(".json").read_text())
+    said = read_json(file.with_suffix(".json"))
     file.with_suffix(".json").write_text(json.dumps({**said, **changes}))
     return file
 

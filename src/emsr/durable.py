@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import socket
 import time
 import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 PARTIAL = re.compile(r"\..+\.(?:(?P<host>[A-Za-z0-9_-]+)-(?P<pid>[0-9]+)-)?[0-9a-f]{32}\.partial")
 ABANDONED_SECONDS = 3600.0
 TRIALS = 3
+SEAL = "seal"
 REMOVED = "removed.json"  # says of the documents beside it that do not exist that they are not kept
 SCHEMA = 1
 """The schema of documents whose form never changed. One whose form does has a number of its own from then on."""
@@ -103,13 +107,30 @@ def write_json(path: Path, document: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
+def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
+    """As `write_json`, with a hash of the document in it, by which `read_json` finds any change that was not meant.
+
+    An equal document without a seal, as earlier versions wrote it, is left alone too, so that nothing reruns for it.
+    """
+    plain = json.loads(json.dumps(document, allow_nan=False))
+    with suppress(OSError, ValueError):
+        if json.loads(Path(path).read_text(encoding="utf-8")) == plain:
+            return
+    write_json(path, {**plain, SEAL: _seal(plain)})
+
+
+def _seal(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text durably and in one step."""
     write_bytes(path, text.encode())
 
 
 def read_json(path: Path, newest: int = SCHEMA) -> Any:
-    """Read a JSON document; FileNotFoundError or ValueError, in one line, where it is absent or not whole.
+    """Read a JSON document, without its seal; FileNotFoundError or ValueError, in one line, where it is absent, not
+    whole, or not what was sealed. Without a seal, as in documents of others, whole is enough.
 
     SchemaError where it states a schema that is none of 1 to `newest`, those that the reader knows.
     """
@@ -126,6 +147,11 @@ def read_json(path: Path, newest: int = SCHEMA) -> Any:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not JSON ({reason}): delete it and run the step that makes it again") from None
     check_schema(path, document, newest)
+    if isinstance(document, dict) and SEAL in document and document.pop(SEAL) != _seal(document):
+        raise ValueError(
+            f"{path} is damaged, its {SEAL} is not of its content: delete it and run the step that makes it again; or, "
+            f"if you edited it, remove its {SEAL}"
+        )
     return document
 
 
@@ -137,6 +163,15 @@ def check_schema(path: Path, document: Any, newest: int = SCHEMA) -> None:
             f"{path} has schema {json.dumps(stated)}, this emsr reads 1 to {newest}: use the emsr that wrote it, or "
             "delete it and run the step that makes it again"
         )
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that has these keys; as `read_json`, and ValueError where it is something else."""
+    found = read_json(path)
+    if not isinstance(found, dict) or (lacking := [key for key in keys if key not in found]):
+        reason = f"lacks {', '.join(lacking)}" if isinstance(found, dict) else "is no JSON object"
+        raise ValueError(f"{path} {reason}: delete it and run the step that makes it again")
+    return found
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,9 +16,10 @@ def verify(results: Path, *, volume: str | None = None, workers: int = 1) -> Non
 
     RESULTS is the results folder of a config; `--volume` names one of its volumes. Every shard of sr, affinities and
     fragments is compared with the hash in its record, records with their array, marks with records; every other image
-    with the hashes of its sections on its card, and coarser levels with the one below. What is not made yet is no
-    fault. Ends with exit code 1 where there is one: `emsr repair` lets the next run mend it. A worker holds one shard,
-    or a row of chunks across the volume.
+    with the hashes of its sections on its card, coarser levels with the one below; weights, and histories of merges,
+    with the hash that is stated of them; small documents with their seals. What is not made yet is no fault. Ends with
+    exit code 1 where there is one: `emsr repair` lets the next run mend it. A worker holds one shard, or a row of
+    chunks across the volume.
     """
     total = bad = 0
     for checked, faults in examined(results, volume, workers):
@@ -36,7 +37,10 @@ def examined(results: Path, volume: str | None, workers: int) -> Iterator[tuple[
     from emsr.commands.faults import Fault, of_array
     from emsr.commands.image_faults import cards, of_card
     from emsr.commands.recorded import allocations, open_allocation, volumes
+    from emsr.commands.weight_faults import of_history, of_weights, weight_cards
 
+    for card in weight_cards(results, [allocate for _, allocate in allocations(results, volume)]):
+        yield 1, list(of_weights(card, results))
     for name in volumes(results, volume):
         recorded: dict[Path, list[Fault]] = {}
         for _, allocate in allocations(results, name):
@@ -51,3 +55,5 @@ def examined(results: Path, volume: str | None, workers: int) -> Iterator[tuple[
             checked, faults = of_card(path, workers, recorded.get(path))
             if checked:
                 yield 1, faults
+        for path in sorted(results.glob(f"{name}/segmentations/*/agglomeration.json")):
+            yield 1, of_history(path)

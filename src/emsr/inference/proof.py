@@ -12,11 +12,14 @@ from emsr.inference.survey import Survey, job_borders, seam_score, shard_borders
 from emsr.plan import Plan, shard_name
 
 Json = Mapping[str, Any]
+MARKED = frozenset(("array", "weights_sha256", "settings_sha256", "shards"))
 
 
 def one_settings(marks: Mapping[str, Json], allocated: Json) -> str:
     """The hash of the settings that all marks were made with; ValueError where they differ or are another array's."""
     for path, mark in marks.items():
+        if not isinstance(mark, dict) or not mark.keys() >= MARKED:
+            raise ValueError(f"{path} is no mark of a job: delete it and run that job again")
         if any(mark[key] != allocated[key] for key in ("array", "weights_sha256")):
             raise ValueError(f"{path} is a mark of {mark['array']}, not of {allocated['array']}: run that job again")
     found = {mark["settings_sha256"] for mark in marks.values()}

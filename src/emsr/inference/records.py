@@ -27,6 +27,8 @@ class Records:
 
     def __init__(self, allocate: Path, allocated: Mapping[str, Any], settings_sha256: str) -> None:
         """`allocated` is the content of the file `allocate`; `settings_sha256` are the settings of now."""
+        self._allocate, self._allocated = allocate, allocated
+        self._unchanged: tuple[int, int, int] | None = None  # inode, time and size of `allocate` when it was last read
         self.array = (allocate.parent / allocated["array"]).resolve()
         self.folder = (allocate.parent / allocated["records"]).resolve()
         self.grid = ShardGrid(triple(allocated["shape"]), triple(allocated["shard"]))
@@ -94,8 +96,30 @@ class Records:
                     f"voxels: set {self.device_key} to one of them"
                 )
 
+    def refuse_orphan(self) -> None:
+        """Raise ValueError or OSError unless `allocate` still states what this was opened with: another run has begun
+        since on other inputs, and a job that it does not know of must not write over what its jobs write.
+        """
+        try:
+            found = self._allocate.stat()
+        except OSError as error:
+            raise ValueError(
+                f"{self._allocate} is gone since this job began ({error.strerror}): run it again"
+            ) from None
+        state = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if state != self._unchanged and durable.read_json(self._allocate) != self._allocated:
+            raise ValueError(
+                f"{self._allocate} has changed since this job began, which therefore stops and writes no more of "
+                f"{self.array.name}: run it again"
+            )
+        self._unchanged = state
+
     def begin(self, index: Triple) -> None:
-        """Before a shard is written: an older record no longer holds, whatever happens next."""
+        """Before a shard is written: an older record no longer holds, whatever happens next.
+
+        ValueError or OSError where this job is not one of the run that goes on now.
+        """
+        self.refuse_orphan()
         path = self.path(index)
         if path.exists():
             path.unlink()
@@ -104,11 +128,11 @@ class Records:
     def finish(self, index: Triple, sha256: str, made_by: Mapping[str, Any]) -> None:
         """After a shard's voxels are durable: its record; `made_by` says what else bits depend on (device, torch,
         accelerators)."""
-        durable.write_json(self.path(index), {**self._expected(index), "sha256": sha256, **made_by})
+        durable.write_sealed(self.path(index), {**self._expected(index), "sha256": sha256, **made_by})
 
     def skip(self, index: Triple) -> None:
         """After a shard that is skipped holds zeros, durably: its record."""
-        durable.write_json(self.path(index), self._of_skipped(index))
+        durable.write_sealed(self.path(index), self._of_skipped(index))
 
     def _of_skipped(self, index: Triple) -> dict[str, Any]:
         box = self.grid.box(index)

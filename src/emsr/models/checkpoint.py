@@ -35,7 +35,7 @@ def save(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> di
     whole = {"schema": SCHEMA, **card, "sha256": hashlib.sha256(content).hexdigest()}
     _check_card(path, whole)
     durable.write_bytes(Path(path), content)
-    durable.write_json(card_path(path), whole)
+    durable.write_sealed(card_path(path), whole)
     return whole
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import durable
-from emsr.plan import shard_name
 from emsr.steps import jobs, proof
 
 if TYPE_CHECKING:
@@ -41,24 +40,15 @@ def allocate_affinities(settings: dict, image: Path, card: Path, out: Path) -> N
     document["lr"]["array"] = jobs.relative(array_path(image, seen), folder)
     document |= {"array": f"{name}.zarr", "records": f"{name}.records", "card": jobs.relative(card, folder)}
     jobs.make_array(folder / f"{name}.zarr", document, settings, "uint8")
-    durable.write_json(out, document)
+    durable.write_sealed(out, document)
 
 
 def _shard_inputs(made: Plan, image: Path, card: dict[str, Any]) -> dict[str, Any]:
     """What each shard is made from, by the records of the image's shards; nothing for an image without records."""
-    from emsr.geometry import ShardGrid, triple
     from emsr.inference.inputs import by_shard
-    from emsr.stores.card import array_path
-    from emsr.stores.shards import shard_boxes
-    from emsr.stores.zarr import open_array
 
-    path = array_path(image, card).resolve()
-    folder = path.with_suffix(".records")
-    if not folder.is_dir():
-        return {}
-    grid = ShardGrid(triple(card["shape"]), shard_boxes(open_array(path))[0].shape)
-    files = {shard_name(index): folder / f"{shard_name(index)}.json" for index in grid.indices}
-    if not all(file.is_file() for file in files.values()):
+    grid, files = proof.recorded(image, card)
+    if not files:
         return {}
     hashes = {name: str(durable.read_json(file)["sha256"]) for name, file in files.items()}
     return {"shard_inputs_sha256": by_shard(made, grid, hashes)}

@@ -10,6 +10,7 @@ from typing import Any
 
 from emsr import durable, plan
 from emsr.geometry import Box, ShardGrid, triple
+from emsr.steps.proof import PROVED
 
 AGGLOMERATE_RESULT = 1
 MEMORY_MB = 7000  # what the rule asks for with two threads
@@ -32,14 +33,17 @@ def agglomerate(settings: dict, fragments: Path, out: Path, *, workers: int, mem
     from emsr.segmentation.lookup import merged_first_voxels
     from emsr.steps import graph_files
     from emsr.steps.parts import kept
+    from emsr.stores import tables
 
-    of, near = durable.read_json(fragments), durable.read_json(Path(settings["affinities"]))
+    of, near = (durable.read_object(Path(card), *PROVED) for card in (fragments, settings["affinities"]))
     folder = out.with_suffix("")
     files = _graphs(settings, (fragments, of), near, folder / "graph", workers)
-    first = merged_first_voxels(graph_files.part(file, "first") for file in files)
+    first = merged_first_voxels(tables.part(file, "first") for file in files)
     method, until = settings["method"], float(settings["until"])
     history = graph_files.history(method, until, files, first["fragment"], folder / "scratch", memory_mb)
-    graph_files.save(folder / "history.npz", merges=history.merges, first=first, until=np.array(history.until))
+    for left in (folder, folder / "graph"):
+        durable.sweep(left)
+    tables.save(folder / "history.npz", merges=history.merges, first=first, until=np.array(history.until))
     edges = sum(map(graph_files.edge_count, files))
     counts = {"fragments": len(first), "edges_of_shards": edges, "merges": len(history.merges)}
     log.info("agglomeration: %s", counts)
@@ -47,16 +51,7 @@ def agglomerate(settings: dict, fragments: Path, out: Path, *, workers: int, mem
     fixed = {"history": f"{folder.name}/history.npz", "method": method, "until": settings["until"]}
     place = {"fragments": os.path.relpath(fragments, out.parent), "fragments_sha256": of["sha256"]}
     stated = {"schema": 1, **fixed, **place, **{key: of[key] for key in keys}, **kept(of), "counts": counts}
-    durable.write_json(out, {**stated, "sha256": _hash_of(folder / "history.npz")})
-
-
-def _hash_of(file: Path) -> str:
-    import hashlib
-
-    import numpy as np
-
-    with np.load(file) as tables:
-        return hashlib.sha256(b"".join(tables[name].tobytes() for name in sorted(tables.files))).hexdigest()
+    durable.write_sealed(out, {**stated, "sha256": tables.digest(tables.parts(folder / "history.npz"))})
 
 
 def _graphs(
@@ -73,6 +68,7 @@ def _graphs(
     from emsr.segmentation.graph import read_graph
     from emsr.segmentation.lookup import first_voxels
     from emsr.steps import graph_files
+    from emsr.stores import tables
     from emsr.stores.shards import each, read_box
     from emsr.stores.zarr import open_array
 
@@ -85,11 +81,11 @@ def _graphs(
 
     def make(box: Box) -> Path:
         file, inputs = folder / f"{plan.shard_name(of_box[box])}.npz", _inputs(grid, box, of, affinities)
-        if file.is_file() and str(graph_files.part(file, "inputs")) == inputs:
+        if graph_files.is_of(file, inputs):
             return file
         edges = read_graph(box, lambda part: read_box(ids, part), lambda part: read_box(near, part))
         first = first_voxels(read_box(ids, box), box, grid.shape)
-        graph_files.save(file, edges=edges, first=first, inputs=np.array(inputs))
+        tables.save(file, edges=edges, first=first, inputs=np.array(inputs))
         return file
 
     files = each(make, list(of_box), workers, "region graph")

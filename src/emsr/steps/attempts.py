@@ -25,7 +25,7 @@ class Stats:
 
     def __init__(self, path: Path, array: str, mine: Sequence[Triple], todo: Sequence[Triple]) -> None:
         self.path = path
-        attempts = durable.read_json(path)["attempt"] if path.is_file() else 0
+        attempts = _attempts(path)
         job = path.name.removesuffix(".stats.json")
         computed = [shard_name(index) for index in todo]
         self._stats: dict[str, Any] = {"schema": durable.SCHEMA, "job": job, "array": array}
@@ -36,6 +36,16 @@ class Stats:
         """State more, at once."""
         self._stats |= found
         durable.write_json(self.path, self._stats)
+
+
+def _attempts(path: Path) -> int:
+    """How many there were; damaged stats count as none, because they are bookkeeping."""
+    try:
+        return int(durable.read_json(path)["attempt"])
+    except durable.SchemaError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 @contextmanager

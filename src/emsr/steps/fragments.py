@@ -35,7 +35,7 @@ def allocate_fragments(settings: dict, affinities: Path, out: Path) -> None:
     from emsr.segmentation.fragments import BlockGrid
     from emsr.steps.parts import kept
 
-    of = durable.read_json(affinities)
+    of = durable.read_object(affinities, *proof.PROVED)
     shape, shard = triple(of["shape"]), triple(of["shard"])
     grid = BlockGrid(shape, triple(settings["block"]), triple(settings["halo"]))
     grid.blocks(ShardGrid(shape, shard).box((0, 0, 0)))
@@ -55,7 +55,7 @@ def allocate_fragments(settings: dict, affinities: Path, out: Path) -> None:
         "settings_sha256": plan.settings_sha256(shared),
     }
     jobs.make_array(out.parent / document["array"], document, settings, "uint64")
-    durable.write_json(out, document)
+    durable.write_sealed(out, document)
 
 
 def layer_hashes(affinities: Mapping[str, Any], grid: BlockGrid) -> list[str]:
@@ -137,7 +137,7 @@ def _cutter(
 
     path = jobs.located(allocate.parent, stated["affinities"])
     try:
-        of = durable.read_json(path)
+        of = durable.read_object(path, *proof.PROVED)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; remove {allocate} before, so that it is needed") from None
     source, target = open_array((path.parent / of["array"]).resolve()), open_array(records.array, write=True)

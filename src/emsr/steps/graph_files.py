@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 import zipfile
@@ -13,35 +12,29 @@ from typing import IO
 
 import numpy as np
 
-from emsr import durable
 from emsr.segmentation.agglomeration import agglomerate
 from emsr.segmentation.binned import agglomerate_binned
 from emsr.segmentation.graph import EDGE, merge_streams, merged
 from emsr.segmentation.history import History
 from emsr.segmentation.memory import rows_within
 from emsr.segmentation.streamed import Source, agglomerate_streamed
+from emsr.stores.tables import damage_named, part, parts
 
 log = logging.getLogger(__name__)
 
 
-def save(file: Path, **tables: np.ndarray) -> None:
-    """Write tables durably, whole or not at all."""
-    stream = io.BytesIO()
-    np.savez(stream, **tables)  # type: ignore[arg-type]
-    durable.write_bytes(file, stream.getvalue())
-
-
-def part(file: Path, name: str) -> np.ndarray:
-    """One table of a file."""
-    with np.load(file) as tables:
-        found: np.ndarray = tables[name]
-    return found
+def is_of(file: Path, inputs: str) -> bool:
+    """Whether a shard's graph is there, whole, and made from `inputs`."""
+    try:
+        return file.is_file() and str(parts(file)["inputs"]) == inputs
+    except (ValueError, KeyError):
+        return False
 
 
 @contextmanager
 def _edges(file: Path) -> Iterator[tuple[int, IO[bytes]]]:
     """The number of edges of a shard's graph, and a stream of their bytes."""
-    with zipfile.ZipFile(file) as archive, archive.open("edges.npy") as stream:
+    with damage_named(file), zipfile.ZipFile(file) as archive, archive.open("edges.npy") as stream:
         np.lib.format.read_magic(stream)
         (rows,), _, dtype = np.lib.format.read_array_header_1_0(stream)
         assert dtype == EDGE

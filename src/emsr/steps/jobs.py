@@ -28,11 +28,13 @@ log = logging.getLogger(__name__)
 
 
 def allocated(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `allocate` wrote; ValueError if that was with other settings."""
+    """What `allocate` wrote; ValueError if that was with other settings, or is something else."""
     from emsr.inference.allocation import without_result
 
     stated: dict[str, Any] = durable.read_json(path)
     wanted = without_result(settings)
+    if not isinstance(stated, dict) or not {"settings", "settings_sha256"} <= stated.keys():
+        raise ValueError(f"{path} allocates nothing: delete it and run allocate again")
     if stated["settings_sha256"] != plan.settings_sha256(wanted):
         raise ValueError(f"{path} was made with settings {stated['settings']}, not {wanted}: run allocate again")
     return stated
@@ -92,9 +94,15 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
 
 def write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Records, mine: list[Triple]) -> None:
     """The mark of a job whose shards all have records."""
-    shards = {plan.shard_name(index): (records.settled(index) or {})["sha256"] for index in mine}
+    records.refuse_orphan()
+    settled = {plan.shard_name(index): records.settled(index) for index in mine}
+    if gone := [name for name, record in settled.items() if record is None]:
+        raise ValueError(
+            f"shard {gone[0]} of {records.array.name} lost its record while job {job} made others: run it again"
+        )
+    shards = {name: record["sha256"] for name, record in settled.items() if record}
     stated = {key: allocated[key] for key in ("array", "weights_sha256")}
-    durable.write_json(
+    durable.write_sealed(
         out, {"schema": 1, "job": job, "settings_sha256": records.settings_sha256, "shards": shards, **stated}
     )
 
@@ -112,7 +120,7 @@ def located(folder: Path, path: str) -> Path:
 def write_proof(allocate: Path, settings: Mapping[str, Any], marks: list[Path]) -> None:
     """Beside `allocate`: the marks that a whole was proved by, for `plan.proved`."""
     named = [os.path.relpath(mark, allocate.parent) for mark in marks]
-    durable.write_json(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": named})
+    durable.write_sealed(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": named})
     durable.sweep(allocate.parent)
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from emsr import durable, plan
+from emsr.geometry import ShardGrid, triple
 from emsr.steps import jobs
+
+PROVED = ("array", "shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256", "image_sha256", "shards")
+"""What the card of a proved array says at least, besides its hash."""
 
 
 def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers: int) -> None:
@@ -22,8 +26,32 @@ def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers:
     shards = proof.whole(records, found)
     check_shards(records, proof.computed(shards), workers)
     hashes = {plan.shard_name(index): record["sha256"] for index, record in shards.items()}
-    durable.write_json(out, card_of(out, records.array, stated, hashes))
+    durable.write_sealed(out, card_of(out, records.array, stated, hashes))
     jobs.write_proof(allocate, settings, marks)
+
+
+def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, dict[str, Path]]:
+    """The shards of an image and the record of each, by name; no records of an image that has none.
+
+    Raises ValueError where one is lacking: somebody has begun to make that shard anew since the image was proved.
+    """
+    from emsr.stores.card import array_path
+    from emsr.stores.shards import shard_boxes
+    from emsr.stores.zarr import open_array
+
+    path = array_path(image, dict(card)).resolve()
+    folder, boxes = path.with_suffix(".records"), shard_boxes(open_array(path))
+    grid = ShardGrid(triple(card["shape"]), boxes[0].shape)
+    if not folder.is_dir():
+        return grid, {}
+    files = {plan.shard_name(index): folder / f"{plan.shard_name(index)}.json" for index in grid.indices}
+    stand = {name for name, file in files.items() if file.is_file()}
+    if lacking := [name for name in files if name not in stand]:
+        raise ValueError(
+            f"shard {lacking[0]} of {path.name} has no record, though {image} vouches for it: run emsr repair on the "
+            "results, then snakemake again"
+        )
+    return grid, files
 
 
 def check_shards(records: Any, shards: Mapping[Any, Mapping[str, Any]], workers: int) -> None:

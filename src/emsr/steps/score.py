@@ -75,7 +75,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
 
 def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """Image cards by name, and their arrays; ValueError if they are not of one volume."""
-    from emsr.steps import parts
+    from emsr.steps import parts, proof
     from emsr.steps.tiles import Images, made_of
     from emsr.stores.card import array_path, covered, read_card
     from emsr.stores.zarr import open_array
@@ -86,6 +86,7 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     expected = [length * factor for length, factor in zip(cards["lr"]["shape"], (1, scale, scale), strict=True)]
     if list(cards["sr"]["shape"]) != expected:
         raise ValueError(f"{paths['sr']} is {cards['sr']['shape']}, not {expected} as lr x{scale}: run stitch again")
+    proof.recorded(paths["sr"], cards["sr"])
     if "hr" in cards:
         _check_hr(paths["hr"], cards["hr"]["shape"], expected, scale)
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}

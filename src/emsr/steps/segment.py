@@ -24,14 +24,14 @@ def segment(
     """
     from emsr.segmentation.lookup import lookup, relabelled
     from emsr.segmentation.memory import check_lookup
-    from emsr.steps.segment_history import open_merged, read_threshold
+    from emsr.steps.segment_history import AGGLOMERATED, open_merged, read_threshold
     from emsr.stores.ome import Layout, level_count
     from emsr.stores.pyramid import pyramid
     from emsr.stores.sections import section_sha256
     from emsr.stores.shards import each, keep_or_write, read_box, shard_boxes
     from emsr.stores.zarr import open_array, recreate
 
-    of, (value, chosen_by) = durable.read_json(agglomeration), read_threshold(threshold)
+    of, (value, chosen_by) = durable.read_object(agglomeration, *AGGLOMERATED), read_threshold(threshold)
     grid = ShardGrid(triple(of["shape"]), triple(of["shard"]))
     voxels = min(workers, len(grid.indices)) * grid.box((0, 0, 0)).size
     check_lookup(of["counts"]["fragments"], voxels, memory_mb, "segment")

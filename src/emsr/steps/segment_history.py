@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from emsr.durable import read_json
+from emsr.durable import read_json, read_object
 from emsr.segmentation.history import History
+from emsr.stores import tables
 from emsr.stores.zarr import open_array
+
+AGGLOMERATED = ("history", "fragments", "fragments_sha256", "sha256", "shape", "shard", "counts")
+"""What the document of an agglomeration says at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +29,17 @@ class Merged:
 
 
 def open_merged(agglomeration: Path) -> Merged:
-    """Read what an agglomeration left behind; voxels stay on disk."""
-    of = read_json(agglomeration)
-    with np.load(agglomeration.parent / of["history"]) as tables:
-        history, first = History(tables["merges"], float(tables["until"])), tables["first"]
-    source = (agglomeration.parent / of["fragments"]).resolve()
-    return Merged(of, history, first, open_array((source.parent / read_json(source)["array"]).resolve()))
+    """Read what an agglomeration left behind; voxels stay on disk. ValueError where it is damaged, or of other
+    fragments than those that are there."""
+    of = read_object(agglomeration, *AGGLOMERATED)
+    file, source = agglomeration.parent / of["history"], (agglomeration.parent / of["fragments"]).resolve()
+    found, fragments = tables.parts(file), read_object(source, "array", "sha256")
+    if tables.digest(found) != of["sha256"]:
+        raise ValueError(f"{file} is not what {agglomeration} states: delete {agglomeration} and run agglomerate again")
+    if fragments["sha256"] != of["fragments_sha256"]:
+        raise ValueError(f"{agglomeration} is not of the fragments in {source}: delete it and run agglomerate again")
+    history = History(found["merges"], float(found["until"]))
+    return Merged(of, history, found["first"], open_array((source.parent / fragments["array"]).resolve()))
 
 
 def read_threshold(path: Path) -> tuple[float, str]:

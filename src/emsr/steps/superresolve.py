@@ -51,7 +51,7 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch
     document["lr"]["array"] = jobs.relative(array_path(lr, image), folder)
     document |= {"array": f"../{name}.zarr", "records": f"../{name}.records", "card": jobs.relative(card, folder)}
     _make_array(folder.parent / f"{name}.zarr", document, triple(settings["chunk"]))
-    durable.write_json(out, document)
+    durable.write_sealed(out, document)
 
 
 def _make_array(path: Path, document: Mapping[str, Any], chunk: Triple) -> None:

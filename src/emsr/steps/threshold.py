@@ -36,7 +36,7 @@ def choose_threshold(
     from emsr.steps.segment_history import open_merged
     from emsr.steps.segment_truth import BLOCK
 
-    fragments = durable.read_json(agglomeration)["counts"]["fragments"]
+    fragments = durable.read_object(agglomeration, "counts")["counts"]["fragments"]
     check_lookup(fragments, workers * math.prod(BLOCK), memory_mb, "choose_threshold")
     merged = open_merged(agglomeration)
     if settings["threshold"] is None:
@@ -46,7 +46,7 @@ def choose_threshold(
         found = {"threshold": float(settings["threshold"]), "source": "config"}
         found |= {"voi": {}, "sections": [], "left_out": {}, "truth": None}
     log.info("%s: threshold %s by %s", agglomeration, found["threshold"], found["source"])
-    durable.write_json(out, {"schema": 1, **found})
+    durable.write_sealed(out, {"schema": 1, **found})
 
 
 def _validated(settings: dict, merged: Merged, agglomeration: Path, workers: int) -> dict[str, Any]:

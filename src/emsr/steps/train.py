@@ -108,7 +108,7 @@ def _train(group: Group, settings: dict[str, Any], out: Path, limit: Limit) -> N
     job.write(context.network, result.scores, health, networks.cost(context.network, job.card()))
     log.info("stage %s: %s", job.stage.name, {**result.scores, **health})
     trained = {"identity": job.identity(), "card": durable.read_json(out)}
-    durable.write_json(_record(out), {"schema": durable.SCHEMA, **trained})
+    durable.write_sealed(_record(out), {"schema": durable.SCHEMA, **trained})
     _forget(job)
 
 
@@ -129,7 +129,7 @@ def _restored(job: Job) -> bool:
         return False
     if hashlib.sha256(weights.read_bytes()).hexdigest() != record["card"]["sha256"]:
         return False
-    durable.write_json(job.out, record["card"])
+    durable.write_sealed(job.out, record["card"])
     log.info("stage %s was trained already: nothing that it depends on has changed", job.stage.name)
     return True
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emsr.durable import read_json, sweep, write_json
+from emsr.durable import read_json, sweep, write_sealed
 
 SCHEMA = 1
 KEYS = frozenset(
@@ -29,7 +29,7 @@ def write_card(path: Path, card: dict[str, Any]) -> None:
     whole = {"schema": SCHEMA, "sha256": root_sha256(card["section_sha256"]), **card}
     if lacking := KEYS - set(whole):
         raise ValueError(f"card {path} lacks {', '.join(sorted(lacking))}")
-    write_json(path, whole)
+    write_sealed(path, whole)
     sweep(Path(path).parent)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorstore as ts
 
-from emsr.durable import SchemaError, read_json, write_json
+from emsr.durable import SchemaError, read_json, write_sealed
 from emsr.stores.source import Source, one_line
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ def check_link(source: Source, image: str, region: Sequence[Sequence[int]] | Non
 
 def write_link(file: Path, source: Source) -> None:
     """Write the link to an opened source."""
-    write_json(file, {"schema": SCHEMA, **(source.spec or {})})
+    write_sealed(file, {"schema": SCHEMA, **(source.spec or {})})
 
 
 def open_link(file: Path, cache_bytes: int) -> ts.TensorStore:

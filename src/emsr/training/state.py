@@ -7,6 +7,7 @@ hash of everything that determines a training): a run with other settings by mis
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 
 import torch
 
-from emsr.durable import SCHEMA, SchemaError, read_json, sync_folder, write_json
+from emsr.durable import SCHEMA, SchemaError, read_json, sync_folder, write_sealed
+
+log = logging.getLogger(__name__)
 
 State = dict[str, Any]
 Entry = dict[str, Any]
@@ -47,9 +50,11 @@ def load(folder: Path, identity: str) -> State | None:
     if own is None:
         return None
     try:
-        if _digest(folder / own["file"]) != own["sha256"]:
-            return None
+        whole = _digest(folder / own["file"]) == own["sha256"]
     except FileNotFoundError:
+        whole = False
+    if not whole:
+        log.warning("%s is gone or damaged: the training starts over", folder / own["file"])
         return None
     state: State = torch.load(folder / own["file"], map_location="cpu", weights_only=True)
     return state
@@ -74,14 +79,17 @@ def _entries(folder: Path) -> list[Entry]:
         entries: list[Entry] = read_json(folder / INDEX)["states"]
     except SchemaError:
         raise
-    except (FileNotFoundError, ValueError, KeyError):
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s: trainings that are not finished start over", error)
         return []
     return entries
 
 
 def _keep(folder: Path, entries: list[Entry]) -> None:
     """Let the index name ``entries``, in one step, then remove every other state."""
-    write_json(folder / INDEX, {"schema": SCHEMA, "states": entries})
+    write_sealed(folder / INDEX, {"schema": SCHEMA, "states": entries})
     named = {entry["file"] for entry in entries}
     for old in folder.glob("step-*"):
         if old.name not in named:

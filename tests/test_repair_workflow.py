@@ -1,0 +1,65 @@
+"""After `emsr repair` the workflow makes again what was damaged, and nothing else of it, to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from project import Project
+from sr_project import write_weights
+from test_workflow import computed, tiny_config, write_cube
+
+LONG = pytest.mark.skipif("EMSR_SOAK" not in os.environ, reason="five runs of the workflow: make soak")
+pytestmark = [pytest.mark.workflow, LONG]
+TOLD_APART = ("logs", "benchmarks", "report", "report.html")  # what time is part of
+
+
+def emsr(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "emsr.cli", *words]
+    return subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=300)
+
+
+def content(project: Project) -> dict[str, bytes]:
+    """All results that inputs determine."""
+    files = (file.relative_to(project.path()) for file in project.path().rglob("*") if file.is_file())
+    kept = (file for file in files if file.parts[0] not in TOLD_APART and not file.name.endswith("stats.json"))
+    return {str(file): project.path(str(file)).read_bytes() for file in kept}
+
+
+def test_what_is_damaged_is_made_again(tmp_path: Path) -> None:
+    config = tiny_config()
+    source = {"path": "coarse.h5", "dataset": "volumes/raw"}
+    config |= {"trainings": {}, "volumes": {"coarse": {"lr": source, "weights": {"path": "bicubic_x4_0.safetensors"}}}}
+    project = Project(tmp_path / "project", config)
+    write_cube(project.folder / "coarse.h5", (12, 40, 38))
+    write_weights(project.folder, "bicubic", 4)
+    project.run()
+    assert emsr(project, "verify", "results").returncode == 0
+    before = content(project)
+    voxels = project.path("coarse", "sr.zarr").resolve()
+    records = voxels.with_suffix(".records")
+    flipped = voxels / "0/c/0/1/1"
+    data = bytearray(flipped.read_bytes())
+    data[len(data) // 2] ^= 1
+    flipped.write_bytes(data)
+    (voxels / "0/c/2/0/1").unlink()
+    (records / "1_2_2.json").write_text("{")
+    project.path("coarse", "sr", "jobs", "1-of-2.json").write_text("{")
+    project.path("coarse", "lr.zarr", "0", "c", "0", "0", "0").write_bytes(b"")
+
+    told = emsr(project, "verify", "results")
+    assert told.returncode == 1
+    for name in ("sr: shard 0_1_1", "sr: shard 2_0_1", "sr: shard 1_2_2", "1-of-2.json", "lr: shard 0_0_0"):
+        assert name in told.stdout
+    assert emsr(project, "repair", "results").returncode == 0
+    run = project.run()
+    assert run.rules == Counter(["ingest", "allocate", "superresolve", "superresolve", "stitch", "score", "report"])
+    assert computed(project) == {"0_1_1", "2_0_1", "1_2_2"}
+    assert content(project) == before
+    assert emsr(project, "verify", "results").returncode == 0
+    assert project.run("-n").rules == Counter()
