@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bad_sources import FORMATS, RAW, VOLUME, hdf, little_memory, settings
-from emsr import config_files, durable
+from emsr import config_files
 from emsr.config import Config, parse
 from emsr.durable import read_json, write_json
 from emsr.models import checkpoint
@@ -211,9 +211,6 @@ def finished() -> tuple[Path, np.ndarray]:
     return folder, project.voxels()
 
 
-@pytest.mark.skipif(
-    not hasattr(durable, "SEAL"), reason="documents are not sealed, so other bytes may be others' settings"
-)
 @examples(12)
 @given(st.data())
 def test_documents_and_shards_of_jobs(data: st.DataObject) -> None:
