@@ -125,10 +125,10 @@ class Segmenting:
         scores = self.settings.segmentation_scores(volume)
         return text("discard", {"stages": self.settings.discarded, "scores": scores})
 
-    def consumers(self, volume: str, name: str) -> list[str]:
-        """The last documents that are made of the arrays of a segmentation."""
+    def scores(self, volume: str) -> list[str]:
+        """The scores of a volume's segmentations, where it has any."""
         scores = self.settings.segmentation_scores(volume)
-        return [self.path(volume, name, "segments.json"), *([scores] if scores else [])]
+        return [scores] if scores else []
 
     def scored(self, volume: str) -> list[str]:
         """Everything that the scores of a volume's segmentations are made from."""

@@ -268,7 +268,8 @@ rule score_segments:
 
 rule discard:
     input:
-        lambda wildcards: segmenting.consumers(wildcards.volume, wildcards.segmentation),
+        segments=f"{R}/{{volume}}/segmentations/{{segmentation}}/segments.json",
+        scores=lambda wildcards: segmenting.scores(wildcards.volume),
     output:
         f"{R}/{{volume}}/segmentations/{{segmentation}}/removed.json",
     log:
@@ -284,4 +285,4 @@ rule discard:
     params:
         settings=lambda wildcards: segmenting.discard(wildcards.volume),
     shell:
-        "emsr discard {params.settings:q} {input[0]:q} {output:q} --workers {threads} --log {log:q}"
+        "emsr discard {params.settings:q} {input.segments:q} {output:q} --workers {threads} --log {log:q}"
