@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def test_after_a_fault_at_any_operation_the_step_run_again_ends_with_the_same_by
         assert content(folder) == whole, where
         if name in RECORDED:
             assert set(resumed.value) == every - kept, f"{where}: exactly what had no record"
+    if ALL:
+        sys.stderr.write(f"faults: {kind} at each of {fired} operations of {name}\n")
     assert fired or kind == "EIO on reading", "the test means something only where operations failed"
 
 
