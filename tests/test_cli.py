@@ -143,6 +143,8 @@ import os, signal, sys
 from emsr import cli
 from emsr.steps import data
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have had it ignored
+
 def grow(settings: dict, out: str) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 

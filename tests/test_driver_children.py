@@ -15,6 +15,12 @@ from emsr.driver import children
 from emsr.driver.children import Child, end_group, end_left
 from emsr.driver.lock import started
 
+SLEEPS = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the tests may have had it ignored
+open("ready", "w")
+time.sleep(600)
+"""
 WORKS = (
     "import subprocess, sys, time; from pathlib import Path\n"
     "job = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
@@ -89,8 +95,10 @@ def test_what_a_killed_run_left_is_found_and_what_is_not_its_own_is_left(tmp_pat
     assert started(job), "its numbers mean nothing here"
     end_left(stated)
     assert ended(job)
-    other = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"], start_new_session=True)
+    other = subprocess.Popen([sys.executable, "-S", "-c", SLEEPS], cwd=tmp_path, start_new_session=True)
     try:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
         end_left({**stated, "group": other.pid, "start": "1"})
         assert other.poll() is None, "the number went to another process"
         assert end_group(other.pid, other.poll)

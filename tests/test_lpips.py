@@ -86,7 +86,7 @@ REFUSED: list[tuple[Callable[[State, State], Any], str, str]] = [
     ),
     (narrower, r"misshapen lin2.model.1.weight is \(1, 7, 1, 1\) and not \(1, 384, 1, 1\)", "of another backbone"),
     (lambda backbone, linear: linear["lin0.model.1.weight"].neg_(), "weights below 0 or no numbers", "not trained so"),
-    (lambda backbone, linear: linear["lin0.model.1.weight"].fill_(np.nan), "weights below 0 or no numbers", "nothing"),
+    (lambda backbone, linear: linear["lin0.model.1.weight"].fill_(np.nan), "holds NaN or infinity", "nothing"),
 ]
 
 

@@ -208,7 +208,7 @@ def test_no_file_unpickles_evaluates_or_asks_a_shell() -> None:
 # words that become shell
 
 # numbers, a word that Snakemake makes, and a flag or nothing
-WHOLE = {"{threads}", "{resources.mem_mb}", "{resources.gpu}", "{resources.runtime}"}
+WHOLE = {"{threads}", "{resources.mem_mb}", "{resources.gpu}", "{resources.runtime}", "{resources.requeue}"}
 WHOLE |= {"{wildcards.scatteritem}", "{params.mismatch}"}
 
 

@@ -33,7 +33,7 @@ def stored(folder: Path, name: str, voxels: np.ndarray) -> Path:
     place = {"voxel_size_nm": [1.0] * 3, "translation_nm": [0.0] * 3, "damaged": {}, "missing": {}}
     hashes = {shard_name(index): name for index in grid.indices}
     fixed = {"array": f"{name}.zarr", "shape": shape, "shard": SHARD, "shards": hashes, "sha256": name}
-    write_json(folder / f"{name}.json", {**fixed, **place, "image_sha256": "image"})
+    write_json(folder / f"{name}.json", {**fixed, **place, "image_sha256": "image", "weights_sha256": "weights"})
     return folder / f"{name}.json"
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from emsr.durable import read_json
 from emsr.inference import cost
 from emsr.steps.train import train
 from emsr.stores.card import write_card
@@ -350,7 +351,7 @@ def test_only_sections_that_a_stage_sees_make_it_another_training(
 
     path, before = Path(volume[image]), identities()
     whole = path.read_text()
-    card = json.loads(whole)
+    card = read_json(path)
     if what == "damaged":
         card["damaged"][str(z)] = "black"
     else:

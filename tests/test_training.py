@@ -363,7 +363,7 @@ def test_states_of_two_trainings_are_kept_until_they_end(tmp_path: Path) -> None
     state.forget(folder, "c")
 
 
-@pytest.mark.parametrize("call", ["replace", "write_json", "unlink"])
+@pytest.mark.parametrize("call", ["replace", "write_sealed", "unlink"])
 def test_a_kill_while_saving_leaves_a_whole_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """Before the file has its name, before the index names it, before the older one is gone."""
 
@@ -372,7 +372,7 @@ def test_a_kill_while_saving_leaves_a_whole_state(tmp_path: Path, monkeypatch: p
 
     for identity in ("other", "me"):
         state.save(tmp_path, {"step": 1}, identity)
-    owner = {"replace": state.os, "write_json": state, "unlink": Path}[call]
+    owner = {"replace": state.os, "write_sealed": state, "unlink": Path}[call]
     with monkeypatch.context() as patch:
         patch.setattr(owner, call, killed)
         with pytest.raises(KeyboardInterrupt):
