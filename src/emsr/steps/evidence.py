@@ -30,8 +30,7 @@ PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "d
 OF_JOBS = ("superresolve", "affinities", "fragments")
 OF_SEGMENTATIONS = (  # the other rules with a benchmark table for each segmentation
     *("allocate_affinities", "prove_affinities", "allocate_fragments", "prove_fragments"),
-    "discard",
-    *("agglomerate", "choose_threshold", "segment"),
+    *("agglomerate", "choose_threshold", "segment", "discard"),
 )
 Json = Mapping[str, Any]
 
