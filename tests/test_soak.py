@@ -66,7 +66,7 @@ def victims(driver: int, kind: str, rng: random.Random) -> list[int]:
     started = below(driver)
     workers = [pid for pid, line in started.items() if "/emsr " in line and "bash" not in line.split(" ")[0]]
     shells = [pid for pid, line in started.items() if "bash" in line.split(" ")[0] and "emsr " in line]
-    chosen = rng.choice(workers or [0]) if kind == "worker" else rng.choice(shells or [0])
+    chosen = rng.choice((workers if kind == "worker" else shells or workers) or [0])  # bash may have become what it ran
     return [chosen, *(below(chosen) if kind == "job" else ())] if chosen else []
 
 
