@@ -1,4 +1,7 @@
-"""Kills at random: of a worker, of a job with its shell, of the driver. One of them here, 200 with `make soak`."""
+"""Kills at random: of a worker, of a job with its shell, of the driver, which is snakemake or emsr run.
+
+One of them here, 200 with `make soak`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from driver_project import WORDS
 from project import Project, environment
 from sr_project import write_weights
 from test_workflow import tiny_config, write_cube
@@ -25,6 +29,17 @@ SEED = int(os.environ.get("EMSR_SOAK_SEED", str(time.time_ns() % 10**6)))
 TARGET = "results/coarse/sr.json"
 SHARDS = 27
 LONGEST = 300  # seconds that a run may take
+
+
+class Soaked(Project):
+    """A project that is run by snakemake, or by emsr run."""
+
+    front = "snakemake"
+
+    def command(self, *words: str) -> list[str]:
+        if self.front == "snakemake":
+            return super().command(*words)
+        return [sys.executable, "-m", "emsr.cli", "run", "--no-canary", *WORDS, *words]
 
 
 def tiny(folder: Path) -> Project:
@@ -75,9 +90,9 @@ def records(project: Project) -> dict[str, int]:
 
 
 def disturbed(project: Project, rng: random.Random, again: bool) -> tuple[int | None, str | None]:
-    """Run snakemake and kill something of it once; its exit code, and what was killed, if something was there."""
+    """Run the workflow and kill something of it once; its exit code, and what was killed, if something was there."""
     log = (project.folder / "soak.log").open("a")
-    words = ["--rerun-incomplete", TARGET] if again else [TARGET]
+    words = ["--rerun-incomplete", TARGET] if again and project.front == "snakemake" else [TARGET]
     kind, wanted = rng.choice(["worker", "job", "driver"]), rng.randint(0, SHARDS)
     with (
         log,
@@ -102,13 +117,13 @@ def disturbed(project: Project, rng: random.Random, again: bool) -> tuple[int | 
             code = process.wait(LONGEST)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            raise AssertionError(f"after a kill of {kind} snakemake did not end: {project.folder}") from None
+            raise AssertionError(f"after a kill of {kind} {project.front} did not end: {project.folder}") from None
     return code, kind if chosen else None
 
 
 def test_kills_at_random_cost_no_more_than_what_was_in_flight_and_change_no_byte(tmp_path: Path) -> None:
     sys.stderr.write(f"soak: {KILLS} kills, EMSR_SOAK_SEED={SEED}\n")
-    rng, killed, rounds, kept = random.Random(SEED), Counter[str](), 0, 0
+    rng, killed, rounds, kept = random.Random(SEED), Counter[str](), Counter[str](), 0
     start = tiny(tmp_path / "start")
     project = start.copy(tmp_path / "project")  # cards name paths, so all rounds have the same
     project.run(TARGET)
@@ -116,22 +131,24 @@ def test_kills_at_random_cost_no_more_than_what_was_in_flight_and_change_no_byte
     assert len(records(project)) == SHARDS
     while killed.total() < KILLS:
         shutil.rmtree(tmp_path / "project")
-        project, code, rounds = start.copy(tmp_path / "project"), 1, rounds + 1
+        project, code = Soaked(start.copy(tmp_path / "project").folder, start.config), 1
+        project.front = rng.choice(["snakemake", "emsr run"])
+        rounds[project.front] += 1
         while code:
             before = records(project)
             code, kind = disturbed(project, rng, bool(killed))
-            killed.update([kind] if kind else [])
+            killed.update([f"{kind} of {project.front}"] if kind else [])
             after = records(project)
             touched = [name for name, mtime in before.items() if after.get(name) != mtime]
             assert not touched, f"seed {SEED}, after {dict(killed)}: shards that had records were made again: {touched}"
             kept += len(before)
-            if kind == "driver":
+            if kind == "driver" and project.front == "snakemake":
                 project.run("--unlock")
             if killed.total() >= KILLS:
-                project.run("--rerun-incomplete", TARGET)
+                project.run(*(["--rerun-incomplete"] if project.front == "snakemake" else []), TARGET, cold=True)
                 code = 0
         assert content(project) == whole, f"seed {SEED}, after {dict(killed)}"
-    sys.stderr.write(f"soak: killed {dict(killed)} in {rounds} rounds, {kept} finished shards were kept\n")
+    sys.stderr.write(f"soak: killed {dict(killed)} in rounds of {dict(rounds)}, {kept} finished shards were kept\n")
     command = [sys.executable, "-m", "emsr.cli", "verify", "results"]
     verified = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
     assert verified.returncode == 0, verified.stdout
