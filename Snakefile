@@ -50,6 +50,7 @@ rule all:
     default_target: True
     input:
         settings.targets,
+        lambda wildcards: segmenting.lacking,
 
 
 onstart:

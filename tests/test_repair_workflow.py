@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sr_project import write_weights
 from test_workflow import computed, tiny_config, write_cube
 
 LONG = pytest.mark.skipif("EMSR_SOAK" not in os.environ, reason="five runs of the workflow: make soak")
-pytestmark = [pytest.mark.workflow, LONG]
+pytestmark = pytest.mark.workflow
 TOLD_APART = ("logs", "benchmarks", "report", "report.html")  # what time is part of
 
 
@@ -31,22 +32,52 @@ def content(project: Project) -> dict[str, bytes]:
     return {str(file): project.path(str(file)).read_bytes() for file in kept}
 
 
-def test_what_is_damaged_is_made_again(tmp_path: Path) -> None:
+def finished(folder: Path) -> Project:
     config = tiny_config()
     source = {"path": "coarse.h5", "dataset": "volumes/raw"}
     config |= {"trainings": {}, "volumes": {"coarse": {"lr": source, "weights": {"path": "bicubic_x4_0.safetensors"}}}}
-    project = Project(tmp_path / "project", config)
+    project = Project(folder, config)
     write_cube(project.folder / "coarse.h5", (12, 40, 38))
     write_weights(project.folder, "bicubic", 4)
     project.run()
     assert emsr(project, "verify", "results").returncode == 0
+    return project
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+SR_AGAIN = {"superresolve", "stitch", "score", "report"}
+ALONE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "a shard": (lambda coarse: flip(coarse / "sr.zarr/0/c/0/1/1"), SR_AGAIN),
+    "a record": (lambda coarse: next(coarse.glob("sr-*.records/0_1_1.json")).unlink(), SR_AGAIN),
+    "a mark": (lambda coarse: (coarse / "sr/jobs/1-of-2.json").write_text("{"), SR_AGAIN),
+    "an image": (lambda coarse: (coarse / "lr.zarr/0/c/0/0/0").unlink(), {"ingest", "allocate", *SR_AGAIN}),
+    "an allocation": (lambda coarse: (coarse / "sr/allocate.json").write_text("{"), {"allocate", *SR_AGAIN}),
+}
+
+
+def test_each_fault_alone_is_what_the_next_run_begins_with(tmp_path: Path) -> None:
+    """Snakemake looks no further back than a result that stands, so a run without a word must ask for the rest."""
+    whole = finished(tmp_path / "whole")
+    assert whole.run("-n").rules == Counter()
+    for name, (spoil, again) in ALONE.items():
+        project = whole.copy(tmp_path / name.replace(" ", "_"))
+        spoil(project.path("coarse"))
+        assert emsr(project, "repair", "results").returncode == 0, name
+        assert set(project.run("-n").rules) == again, name
+
+
+@LONG
+def test_what_is_damaged_is_made_again(tmp_path: Path) -> None:
+    project = finished(tmp_path / "project")
     before = content(project)
     voxels = project.path("coarse", "sr.zarr").resolve()
     records = voxels.with_suffix(".records")
-    flipped = voxels / "0/c/0/1/1"
-    data = bytearray(flipped.read_bytes())
-    data[len(data) // 2] ^= 1
-    flipped.write_bytes(data)
+    flip(voxels / "0/c/0/1/1")
     (voxels / "0/c/2/0/1").unlink()
     (records / "1_2_2.json").write_text("{")
     project.path("coarse", "sr", "jobs", "1-of-2.json").write_text("{")

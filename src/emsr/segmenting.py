@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from emsr.durable import REMOVED
 from emsr.fingerprints import content_sha256
 from emsr.schema_parts import WeightsFile
 from emsr.schema_segment import Segmentation
@@ -64,6 +67,37 @@ class Segmenting:
         """The marks that a proof of "affinities" or "fragments" stands on; None if there is no such proof."""
         settings: str = getattr(self, f"prove_{stage}")(volume, name)
         return standing(Path(self.path(volume, name, stage, "proof.json")), settings)
+
+    @property
+    def lacking(self) -> list[str]:
+        """What is gone though results stand that were made of it: Snakemake looks no further back than those."""
+        return [path for path in dict.fromkeys(self._behind()) if not Path(path).exists()]
+
+    def _behind(self) -> Iterator[str]:
+        """Documents behind the results that stand, but for those that are not kept."""
+        settings, stands = self.settings, os.path.exists
+        for training, part in self.config.trainings.items():
+            for stage in part.stages:
+                if stands(settings.stage(training, stage)):
+                    yield from settings.train_inputs(training, stage)
+        for volume in settings.superresolved:
+            if stands(settings.path(volume, "sr.json")):
+                allocate = settings.path(volume, "sr", "allocate.json")
+                yield from [settings.lr(volume), *settings.mask(volume), allocate, *(settings.marks(volume) or ())]
+            if stands(settings.path(volume, "scores.json")):
+                yield from settings.truth(volume)
+        for volume, names in self.names.items():
+            for name in names:
+                if stands(self.path(volume, name, "segments.json")) and not stands(self.path(volume, name, REMOVED)):
+                    yield from self._behind_segments(volume, name)
+
+    def _behind_segments(self, volume: str, name: str) -> Iterator[str]:
+        yield self.image(volume, name)
+        for stage in ("affinities", "fragments"):
+            yield self.path(volume, name, stage, "allocate.json")
+            yield from self.marks(volume, name, stage) or ()
+            yield self.path(volume, name, f"{stage}.json")
+        yield from (self.path(volume, name, document) for document in ("agglomeration.json", "threshold.json"))
 
     # slices
 

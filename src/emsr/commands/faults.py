@@ -67,7 +67,7 @@ def of_array(array: Recorded, workers: int) -> list[Fault]:
     bad = {index: reason for index, reason in zip(boxes.values(), reasons, strict=True) if reason}
     for index, reason in bad.items():
         marks = tuple(mark for mark, _ in named.get(shard_name(index), ()))
-        remove = (records.path(index), *(marks or _card(array)))
+        remove = (records.path(index), *marks, *_card(array))
         found.append(Fault(f"{name}: shard {shard_name(index)}", reason, remove))
     found += _of_marks(array, named, bad)
     found += _of_proof(array, proof)
@@ -119,7 +119,7 @@ def _of_marks(array: Recorded, named: Named, bad: Mapping[Triple, str]) -> Itera
     """Marks that are torn, or name another hash than the record of a shard that is well, or no shard at all."""
     for path, mark in array.marks.items():
         if mark is None:
-            yield Fault(f"{array.label}: mark {path}", "is damaged", (path,))
+            yield Fault(f"{array.label}: mark {path}", "is damaged", (path, *_card(array)))
     indices = {shard_name(index): index for index in array.records.grid.indices}
     other: dict[Path, str] = {}
     for name, marks in named.items():
@@ -129,7 +129,7 @@ def _of_marks(array: Recorded, named: Named, bad: Mapping[Triple, str]) -> Itera
             if index is None or (record and record["sha256"] != sha256):
                 other.setdefault(path, name)
     for path, name in sorted(other.items()):
-        yield Fault(f"{array.label}: mark {path}", f"is not of the shard {name} that is there", (path,))
+        yield Fault(f"{array.label}: mark {path}", f"is not of the shard {name} that is there", (path, *_card(array)))
 
 
 def _of_proof(array: Recorded, proof: Any) -> Iterator[Fault]:
@@ -144,7 +144,9 @@ def _of_proof(array: Recorded, proof: Any) -> Iterator[Fault]:
         if not mark.is_file():
             yield Fault(f"{array.label}: mark {mark}", "is gone", _card(array))
         elif (held := read(mark)) is not None and not _of_now(array, held):
-            yield Fault(f"{array.label}: mark {mark}", "is of another array, weights or settings", (mark,))
+            yield Fault(
+                f"{array.label}: mark {mark}", "is of another array, weights or settings", (mark, *_card(array))
+            )
 
 
 def _card(array: Recorded) -> tuple[Path, ...]:
