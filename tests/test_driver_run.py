@@ -147,7 +147,10 @@ def test_a_snakemake_at_work_is_left_alone(
     [
         (["--bogus"], "snakemake does not take these words"),
         (["--profile", "nowhere"], "snakemake does not take these words"),
-        (["results/cells/st.json"], "snakemake cannot make this"),
+        (
+            ["results/cells/st.json"],
+            "snakemake cannot make this: MissingRuleException: No rule to produce results/cells/st",
+        ),
         (["--unlock"], "for --unlock call snakemake itself"),
         (["--configfile", "absent.yaml"], "absent.yaml does not exist"),
         (["--config", "canary={jobs: 0}"], "canary.jobs"),

@@ -167,10 +167,11 @@ class Driver:
     def check_targets(self) -> None:
         """ValueError, in one line, for a target that nothing makes: here, and not when the canary is done."""
         if self.asked.targets:
-            words = _snakemake(self.asked.line(["--dry-run", "--quiet", "all"]))
+            words = _snakemake(self.asked.line(["--quiet", "all", "--dry-run"]))
             done = subprocess.run(words, cwd=self.origin, capture_output=True, text=True)
             if done.returncode:
-                raise ValueError(f"snakemake cannot make this: {' '.join(done.stderr.split()[:60])}")
+                said = f"{done.stdout}\n{done.stderr}".rpartition("Building DAG of jobs...")[2]  # where, it varies
+                raise ValueError(f"snakemake cannot make this: {' '.join(said.split()[:60])}")
 
     def snakemake(self, targets: Sequence[str] | None = None) -> None:
         """Make `targets`, or what was asked for; again as long as a training got on. ValueError where it cannot be."""
