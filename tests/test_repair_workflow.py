@@ -57,6 +57,8 @@ ALONE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "a mark": (lambda coarse: (coarse / "sr/jobs/1-of-2.json").write_text("{"), SR_AGAIN),
     "an image": (lambda coarse: (coarse / "lr.zarr/0/c/0/0/0").unlink(), {"ingest", "allocate", *SR_AGAIN}),
     "an allocation": (lambda coarse: (coarse / "sr/allocate.json").write_text("{"), {"allocate", *SR_AGAIN}),
+    "no allocation": (lambda coarse: (coarse / "sr/allocate.json").unlink(), {"allocate", *SR_AGAIN}),
+    "no card": (lambda coarse: (coarse / "lr.json").unlink(), {"ingest", "allocate", *SR_AGAIN}),
 }
 
 
@@ -67,6 +69,7 @@ def test_each_fault_alone_is_what_the_next_run_begins_with(tmp_path: Path) -> No
     for name, (spoil, again) in ALONE.items():
         project = whole.copy(tmp_path / name.replace(" ", "_"))
         spoil(project.path("coarse"))
+        assert emsr(project, "verify", "results").returncode == 1, name
         assert emsr(project, "repair", "results").returncode == 0, name
         assert set(project.run("-n").rules) == again, name
 

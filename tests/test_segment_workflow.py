@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,25 @@ def test_a_change_reruns_exactly(project: Project, reason: str, make: Any, rules
     after = project.states("cube/segmentations/*/*/*.records/*.json")
     assert after == before, "no shard is computed"
     assert project.run("-n").rules == left
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(("spoilt", "begins"), [
+    ("affinities/affinities-*.zarr/0/c/0/0/0/0", "affinities"),
+    ("fragments/fragments-*.records/0_0_0.json", "fragments"), ("agglomeration.json", "agglomerate"),
+])  # fmt: skip
+def test_each_fault_alone_is_what_a_run_after_repair_begins_with(project: Project, spoilt: str, begins: str) -> None:
+    (file,) = project.path("cube", "segmentations", "sr").glob(spoilt)
+    flip(file)
+    command = [sys.executable, "-m", "emsr.cli", "repair", "results"]
+    repaired = subprocess.run(command, cwd=project.folder, capture_output=True, text=True)
+    assert repaired.returncode == 0, repaired.stdout
+    assert begins in project.run("-n").rules, repaired.stdout
 
 
 def test_what_is_not_kept_goes_when_all_made_of_it_is_proved(project: Project) -> None:

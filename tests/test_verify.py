@@ -132,7 +132,7 @@ def test_a_fault_is_named_and_mended(
     assert all(f"shard {NAME}" in line for line in lines) or not again, "no other shard is blamed"
     assert content(tmp_path / "results") == spoilt, "verify writes nothing"
     assert cli.main(["repair", str(tmp_path / "results")]) == 0
-    assert "run snakemake as before" in capsys.readouterr().out
+    assert "run snakemake or emsr run as before" in capsys.readouterr().out
     made.settings = settings
     assert run_again(made) == again
     assert verified(tmp_path / "results", capsys) == []

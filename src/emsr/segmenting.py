@@ -18,6 +18,20 @@ from emsr.slices import own_model, result_number, text
 SHARED = ("shard", "chunk", "precision", "device")
 
 
+def _has_data(path: str) -> bool:
+    """Whether what a document stands for is there: voxels, weights, merges; for a mark the folder of marks."""
+    document = Path(path)
+    if document.parent.name == "jobs":
+        return document.parent.is_dir()
+    if document.name == "threshold.json":
+        return document.with_name("agglomeration").is_dir()
+    allocation = document.name == "allocate.json"
+    base = document.parent if allocation else document.with_suffix("")
+    if any(os.path.lexists(f"{base}{kind}") for kind in (".zarr", ".link", ".safetensors")):
+        return True
+    return any(base.glob("*.zarr")) if allocation else base.is_dir()
+
+
 class Segmenting:
     """The segmentations of one validated config."""
 
@@ -70,8 +84,11 @@ class Segmenting:
 
     @property
     def lacking(self) -> list[str]:
-        """What is gone though results stand that were made of it: Snakemake looks no further back than those."""
-        return [path for path in dict.fromkeys(self._behind()) if not Path(path).exists()]
+        """Documents that are gone though their data and results that were made of them stand.
+
+        Snakemake looks no further back than results. What was removed with its data is not asked for.
+        """
+        return [path for path in dict.fromkeys(self._behind()) if not os.path.exists(path) and _has_data(path)]
 
     def _behind(self) -> Iterator[str]:
         """Documents behind the results that stand, but for those that are not kept."""

@@ -17,18 +17,22 @@ def repair(results: Path, *, volume: str | None = None, workers: int = 1) -> Non
     """
     from emsr.commands.verify import examined
 
-    removed, left = 0, 0
+    removed, left, mended = 0, 0, 0
     for _, faults in examined(results, volume, workers):
         for fault in faults:
             sys.stdout.write(f"{fault}\n")
             left += not fault.remove
+            mended += bool(fault.remove)
             removed += sum(map(_removed, fault.remove))
         sys.stdout.flush()
-    if removed:
-        sys.stdout.write(f"removed {removed} records, marks and cards: run snakemake as before to make them again\n")
+    if mended:
+        sys.stdout.write(
+            f"removed {removed} records, marks and cards: run snakemake or emsr run as before, without a target, to "
+            "make them again\n"
+        )
     if left:
         raise ValueError(f"{left} faults above are not of what emsr made: mend the sources, and run again")
-    if not removed:
+    if not mended and not left:
         sys.stdout.write(f"nothing to repair in {results}\n")
 
 

@@ -17,7 +17,8 @@ def verify(results: Path, *, volume: str | None = None, workers: int = 1) -> Non
     RESULTS is the results folder of a config; `--volume` names one of its volumes. Every shard of sr, affinities and
     fragments is compared with the hash in its record, records with their array, marks with records; every other image
     with the hashes of its sections on its card, coarser levels with the one below; weights, and histories of merges,
-    with the hash that is stated of them; small documents with their seals. What is not made yet is no fault. Ends with
+    with the hash that is stated of them; small documents with their seals. What is not made yet is no fault; a
+    document that is gone though what was made of it stands is one. Ends with
     exit code 1 where there is one: `emsr repair` lets the next run mend it. A worker holds one shard, or a row of
     chunks across the volume.
     """
@@ -35,6 +36,7 @@ def verify(results: Path, *, volume: str | None = None, workers: int = 1) -> Non
 def examined(results: Path, volume: str | None, workers: int) -> Iterator[tuple[int, list[Fault]]]:
     """What is wrong, array by array and card by card, with how many were looked at."""
     from emsr.commands.faults import Fault, of_array
+    from emsr.commands.gone_faults import of_gone
     from emsr.commands.image_faults import cards, of_card
     from emsr.commands.recorded import allocations, open_allocation, volumes
     from emsr.commands.weight_faults import of_history, of_weights, weight_cards
@@ -55,5 +57,7 @@ def examined(results: Path, volume: str | None, workers: int) -> Iterator[tuple[
             checked, faults = of_card(path, workers, recorded.get(path))
             if checked:
                 yield 1, faults
+        if gone := list(of_gone(results, name)):
+            yield len(gone), gone
         for path in sorted(results.glob(f"{name}/segmentations/*/agglomeration.json")):
             yield 1, of_history(path)
