@@ -109,11 +109,14 @@ def working(tmp_path: Path) -> Iterator[tuple[Driven, subprocess.Popen[str]]]:
     process.kill()
 
 
-def test_a_signal_ends_it_in_bounded_time(working: tuple[Driven, subprocess.Popen[str]]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_bounded_time(
+    working: tuple[Driven, subprocess.Popen[str]], number: signal.Signals
+) -> None:
     project, process = working
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM, project.said
-    assert "emsr: error: SIGTERM came: everything is ended" in project.said.splitlines()[-1]
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number, project.said
+    assert f"emsr: error: {number.name} came: everything is ended" in project.said.splitlines()[-1]
     assert not project.path("cells", "lr.json").exists()
     gone(project)
 

@@ -51,6 +51,27 @@ def test_a_job_that_ends_early_is_tried_again(half: HalfWay, made: Project, faul
     half.went_on(made)
 
 
+def test_a_job_without_a_retry_left_fails_the_run_and_no_other_job(
+    made: Project, plain: Cluster, tmp_path: Path
+) -> None:
+    project = OnCluster.after(made, tmp_path / "project", plain, "cube/sr*")
+    project.profiled("retries", "0")
+    driver = project.start(SR, "--set-scatter", "job=2")
+    process = project.frozen("superresolve", driver)
+    number = project.job_of(process)
+    plain.ask("scancel", number)
+    run = driver.end(check=False)
+    assert run.returncode != 0
+    states = {job["JobId"]: job["JobState"] for job in project.jobs_of("superresolve")}
+    assert (states.pop(number), *states.values()) == ("CANCELLED", "COMPLETED")
+    recorded = project.states("cube/sr-*.records/*.json")
+    again = project.run(SR, "--set-scatter", "job=2")
+    assert again.rules == {"superresolve": 1, "stitch": 1}
+    now = project.states("cube/sr-*.records/*.json")
+    assert {file: now[file] for file in recorded} == recorded
+    same(project, made)
+
+
 def test_a_node_that_is_lost_and_whose_process_comes_back(half: HalfWay, made: Project) -> None:
     """Slurm starts the job again, which is no retry; what the lost one still writes then is the same."""
     cluster = half.project.cluster

@@ -49,3 +49,14 @@ def test_a_killed_driver_s_jobs_are_cancelled_before_others_start(
     states = {job["JobId"]: job["JobState"] for job in half.project.jobs_of("superresolve")}
     assert states.pop(half.job) == "CANCELLED"
     assert list(states.values()) == ["COMPLETED"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_job(made: Project, plain: Cluster, tmp_path: Path, number: signal.Signals) -> None:
+    half = HalfWay.of(Driven.after(made, tmp_path / "project", plain, "cube/sr*"))
+    half.driver.process.send_signal(number)
+    assert half.driver.end(check=False, timeout=120).returncode == 128 + number
+    assert {job["JobState"] for job in half.project.jobs() if job["JobId"] == half.job} <= {"CANCELLED", "COMPLETING"}
+    wait_until(lambda: not half.project.processes("superresolve"))
+    half.project.run(SR, "--set-scatter", "job=1")
+    half.went_on(made)

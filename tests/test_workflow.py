@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from project import ROOT, Project
+from project import ROOT, Project, telling
 from tiny_project import STAGES, tiny_config, write_cube
 
 pytestmark = pytest.mark.workflow
@@ -39,6 +39,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     return finished.copy(tmp_path / "project")
+
+
+def test_no_file_holds_a_secret_of_the_environment(finished: Project) -> None:
+    """Results, logs, report, Snakemake's notes."""
+    assert telling(finished.folder) == []
 
 
 def computed(project: Project, volume: str = "coarse") -> set[str]:

@@ -6,11 +6,11 @@ The only torch.load.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -127,9 +127,9 @@ def read(path: Path) -> dict[str, Tensor]:
     archive.check_archive(path)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, MemoryError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, MemoryError) as error:
         reason = str(error).strip().split("\n")[0][:120]
-        if isinstance(error, pickle.UnpicklingError):  # whose text tells how to run it all the same
+        if isinstance(error, UnpicklingError):  # whose text tells how to run it all the same
             reason = "it is none, or holds more than tensors"
         raise ValueError(f"{path} cannot be read as PyTorch weights ({reason}): download it again") from None
     for wrapper in ("params", "state_dict", "model_weights"):
