@@ -145,6 +145,11 @@ def read_plan(allocated: Mapping[str, Any]) -> Plan:
     )
 
 
+def read_grid(allocated: Mapping[str, Any]) -> ShardGrid:
+    """The shards in what `allocate` and its like wrote."""
+    return ShardGrid(triple(allocated["shape"]), triple(allocated["shard"]))
+
+
 def read_within(allocated: Mapping[str, Any]) -> Box | None:
     """The box of shard numbers in which all shards lie that are made; None where none is skipped."""
     stated = allocated.get("within")
