@@ -233,6 +233,16 @@ def shard_name(index: Triple) -> str:
     return "_".join(map(str, index))
 
 
+def index_of(name: str, grid: ShardGrid) -> Triple | None:
+    """The shard of a name; None where the grid has none of it."""
+    try:
+        z, y, x = map(int, name.split("_"))
+    except ValueError:
+        return None
+    inside = all(0 <= at < count for at, count in zip((z, y, x), grid.counts, strict=True))
+    return (z, y, x) if inside and shard_name((z, y, x)) == name else None
+
+
 def proved(proof: Path, settings: Mapping[str, Any]) -> list[str] | None:
     """The marks that a finished `stitch` with these settings was made from; None where there is no such proof.
 

@@ -17,7 +17,7 @@ from emsr import durable
 from emsr.geometry import ShardGrid, Triple, runs
 from emsr.inference.records import Records
 from emsr.inference.survey import Survey, job_borders, seam_score, shard_borders, window_borders
-from emsr.plan import Plan, shard_name
+from emsr.plan import Plan, index_of, shard_name
 
 Json = Mapping[str, Any]
 MARKED = frozenset(("array", "weights_sha256", "settings_sha256", "shards"))
@@ -75,21 +75,11 @@ def read_marks(paths: Sequence[Path], allocated: Json, grid: ShardGrid) -> Marks
             raise ValueError(f"{path} is a mark of {mark['array']}, not of {allocated['array']}: run that job again")
         found.add(mark["settings_sha256"])
         for name, sha256 in mark["shards"].items():
-            if (index := _index(name, grid)) is not None:
+            if (index := index_of(name, grid)) is not None:
                 hashes[index], owner[grid.number(index)] = sha256, number
     if len(found) != 1:
         raise ValueError(f"marks name {len(found)} different settings instead of one: run all jobs again")
     return Marks(paths, found.pop(), hashes, owner)
-
-
-def _index(name: str, grid: ShardGrid) -> Triple | None:
-    """The shard of a name; None where the grid has none of it."""
-    try:
-        z, y, x = map(int, name.split("_"))
-    except ValueError:
-        return None
-    inside = all(0 <= at < count for at, count in zip((z, y, x), grid.counts, strict=True))
-    return (z, y, x) if inside and shard_name((z, y, x)) == name else None
 
 
 class Left:

@@ -31,8 +31,8 @@ def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers:
     jobs.write_proof(allocate, settings, marks)
 
 
-def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, dict[str, Path]]:
-    """The shards of an image and the record of each, by name; no records of an image that has none.
+def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, Path | None]:
+    """The shards of an image and the folder of their records; None for an image that has none.
 
     Raises ValueError where one is lacking: somebody has begun to make that shard anew since the image was proved.
     """
@@ -44,15 +44,14 @@ def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, dict[str,
     folder, boxes = path.with_suffix(".records"), shard_boxes(open_array(path))
     grid = ShardGrid(triple(card["shape"]), next(iter(boxes)).shape)
     if not folder.is_dir():
-        return grid, {}
-    files = {plan.shard_name(index): folder / f"{plan.shard_name(index)}.json" for index in grid.indices}
-    stand = {name for name, file in files.items() if file.is_file()}
-    if lacking := [name for name in files if name not in stand]:
-        raise ValueError(
-            f"shard {lacking[0]} of {path.name} has no record, though {image} vouches for it: run emsr repair on the "
-            "results, then snakemake again"
-        )
-    return grid, files
+        return grid, None
+    for name in map(plan.shard_name, grid.indices):
+        if not (folder / f"{name}.json").is_file():
+            raise ValueError(
+                f"shard {name} of {path.name} has no record, though {image} vouches for it: run emsr repair on the "
+                "results, then snakemake again"
+            )
+    return grid, folder
 
 
 def check_shards(records: Any, shards: Any, workers: int) -> None:
