@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from emsr.commands.repair import repair
 from emsr.commands.verify import verify
 from emsr.durable import read_json, write_json
 from emsr.steps import agglomeration, fragments
@@ -122,6 +124,33 @@ def test_a_removal_that_was_killed_goes_on(folder: Path, monkeypatch: pytest.Mon
     removed(folder)
     assert names(folder) >= {"removed.json"}
     assert not list(folder.glob("*/*.zarr")) + list(folder.glob("*/*.records"))
+
+
+def test_damaged_fragments_are_mended_from_affinities_made_again(
+    finished: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    removed(folder, stages=["affinities"])
+    spoilt, record = (
+        next(folder.glob("fragments/*.zarr/0/c/0/1/0")),
+        next(folder.glob("fragments/*.records/0_1_0.json")),
+    )
+    whole, others = (
+        spoilt.read_bytes(),
+        {path: path.stat().st_ino for path in record.parent.glob("*") if path != record},
+    )
+    spoilt.write_bytes(whole[: len(whole) // 2])
+    repair(folder.parents[2])
+    why = r"fragments: shard 0_1_0: its file .* is damaged .*; .*/affinities.json, of which it is made, is gone and is"
+    assert re.search(f"{why} made again too", capsys.readouterr().out)
+    assert not (folder / "fragments" / "allocate.json").exists(), "so that a run asks for affinities"
+    assert not (folder / "fragments.json").exists()
+    chain = Chain(folder, shard=(3, 32, 32))
+    chain.all(folder.parents[1] / "hr.json", folder.parents[2] / "affinity.json")
+    assert spoilt.read_bytes() == whole
+    assert {path: path.stat().st_ino for path in others} == others, "no other shard is cut again"
+    before = finished / folder.relative_to(folder.parents[2])
+    for name in ("affinities.json", "fragments.json", "fragments/allocate.json", "agglomeration.json", "segments.json"):
+        assert (folder / name).read_bytes() == (before / name).read_bytes()
 
 
 def test_readers_say_where_it_went(folder: Path) -> None:

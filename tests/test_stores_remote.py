@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -44,12 +46,17 @@ def written(folder: Path) -> Path:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder; `faults` are what goes wrong with the next requests of a file, `seen` counts requests."""
+    """Serves a folder; `faults` are what goes wrong with the next requests of a file, `seen` counts requests.
+
+    `asked` counts those for headers alone; with `tags` every answer has an ETag.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), lambda *given: Handler(*given, directory=str(folder)))
         self.faults: dict[str, list[str]] = {}
         self.seen: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        self.tags = False
         self.address = f"precomputed://http://127.0.0.1:{self.server_port}/em"
 
 
@@ -76,6 +83,15 @@ class Handler(SimpleHTTPRequestHandler):
         else:
             time.sleep(1 if fault == "silence" else 0)
             super().do_GET()
+
+    def do_HEAD(self) -> None:
+        self.server.asked[self.path.removeprefix("/em/")] += 1
+        super().do_HEAD()
+
+    def end_headers(self) -> None:
+        if self.server.tags and (path := Path(self.translate_path(self.path))).is_file():
+            self.send_header("ETag", f'"{hashlib.sha256(path.read_bytes()).hexdigest()}"')
+        super().end_headers()
 
     def log_message(self, *given: object) -> None:
         """Quiet."""
@@ -134,6 +150,44 @@ def test_finished_shards_are_not_fetched_again_unless_the_info_changed(server, t
     ingest(settings(server.address), out)
     assert fetched < set(server.seen)
     assert "hr: source changed since a run that did not finish, so its 3 shards do not count" in caplog.text
+
+
+def replaced(chunk: Path) -> None:
+    chunk.write_bytes(bytes(255 - byte for byte in chunk.read_bytes()))
+
+
+def replaced_at_the_same_time(chunk: Path) -> None:
+    before = chunk.stat()
+    replaced(chunk)
+    os.utime(chunk, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("tags", [False, True], ids=["Last-Modified", "ETag"])
+@pytest.mark.parametrize("change", [None, replaced, replaced_at_the_same_time])
+def test_chunks_replaced_between_a_kill_and_the_resume_are_noticed(server, tmp_path, caplog, tags, change):
+    failing, fetched, out = "4_4_40/16-20_16-30_0-4", "4_4_40/16-20_0-16_0-4", tmp_path / "hr.json"
+    server.tags, server.faults[failing] = tags, ["404"]
+    for file in (tmp_path / "www/em").rglob("*"):
+        os.utime(file, (10**9, 10**9))
+    with pytest.raises(ValueError, match="is missing"):
+        ingest(settings(server.address), out)
+    server.faults.clear()
+    server.seen.clear()
+    if change:
+        change(tmp_path / "www/em" / fetched)
+    ingest(settings(server.address), out)
+    assert server.asked == dict.fromkeys(server.asked, 1), "each object that was read is asked for once, and not read"
+    assert fetched in server.asked
+    seen = tags or change is not replaced_at_the_same_time  # seconds and length are all that the server says without
+    if change and seen:
+        assert (
+            "of 4 objects of the source, such as 4_4_40/16-20_0-16_0-4, changed since a run that did not" in caplog.text
+        )
+        ingest(settings(server.address), tmp_path / "whole/hr.json")
+        assert read_json(out) == read_json(tmp_path / "whole/hr.json")
+    else:
+        assert "changed" not in caplog.text
+        assert fetched not in server.seen, "finished shards are not fetched again"
 
 
 FLEETING = [

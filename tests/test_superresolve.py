@@ -19,6 +19,7 @@ import pytest
 import warm
 from emsr.commands.clean import clean
 from emsr.durable import read_json, write_json
+from emsr.geometry import Triple
 from emsr.inference.survey import seam_score, survey
 from emsr.plan import proved, read_plan
 from emsr.stores.zarr import open_array, write_box
@@ -473,11 +474,13 @@ class Silent:
 def test_a_survey_sees_every_step(reference: SrProject, workers: int) -> None:
     voxels = reference.voxels()
     grid = read_plan(read_json(reference.allocation)).grid
-    surveyed = survey(grid, lambda box: voxels[box.slices], workers, Silent())
+    hashes: dict[Triple, str] = {}
+    surveyed = survey(grid, lambda box: voxels[box.slices], workers, Silent(), hashes.__setitem__)
     for axis, steepness in ((1, surveyed.steepness[0]), (2, surveyed.steepness[1])):
         differences = np.abs(np.diff(voxels.astype(int), axis=axis)).sum(axis=(0, 3 - axis))
         assert steepness.tolist() == [0, *differences]
-    for index, sha256 in surveyed.shard_sha256.items():
+    assert hashes.keys() == set(grid.indices)
+    for index, sha256 in hashes.items():
         assert sha256 == hashlib.sha256(voxels[grid.box(index).slices].tobytes()).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ def triple(values: object) -> Triple:
     return (values[0], values[1], values[2])
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Box:
     """Half-open box of voxels: `start` is inside, `stop` is not. Both (z, y, x)."""
 
@@ -155,6 +156,23 @@ class ShardGrid:
         layer, rest = divmod(number, rows * columns)
         return (layer, *divmod(rest, columns))
 
-    def boxes(self) -> tuple[Box, ...]:
+    def holding(self, voxel: Triple) -> Triple:
+        """The shard that holds a voxel."""
+        return triple([place // edge for place, edge in zip(voxel, self.shard, strict=True)])
+
+    def boxes(self) -> Boxes:
         """The voxels of every shard, in raster order."""
-        return tuple(self.box(index) for index in self.indices)
+        return Boxes(self)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The boxes of a grid in raster order, made as they are asked for: a million of them take no room."""
+
+    grid: ShardGrid
+
+    def __len__(self) -> int:
+        return math.prod(self.grid.counts)
+
+    def __iter__(self) -> Iterator[Box]:
+        return map(self.grid.box, Box((0, 0, 0), self.grid.counts).indices())

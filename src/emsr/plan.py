@@ -145,6 +145,11 @@ def read_plan(allocated: Mapping[str, Any]) -> Plan:
     )
 
 
+def read_grid(allocated: Mapping[str, Any]) -> ShardGrid:
+    """The shards in what `allocate` and its like wrote."""
+    return ShardGrid(triple(allocated["shape"]), triple(allocated["shard"]))
+
+
 def read_within(allocated: Mapping[str, Any]) -> Box | None:
     """The box of shard numbers in which all shards lie that are made; None where none is skipped."""
     stated = allocated.get("within")
@@ -226,6 +231,16 @@ def _bisect(box: Box, shares: Sequence[int], shard: Triple) -> list[Box]:
 def shard_name(index: Triple) -> str:
     """File name (without suffix) of a shard's record."""
     return "_".join(map(str, index))
+
+
+def index_of(name: str, grid: ShardGrid) -> Triple | None:
+    """The shard of a name; None where the grid has none of it."""
+    try:
+        z, y, x = map(int, name.split("_"))
+    except ValueError:
+        return None
+    inside = all(0 <= at < count for at, count in zip((z, y, x), grid.counts, strict=True))
+    return (z, y, x) if inside and shard_name((z, y, x)) == name else None
 
 
 def proved(proof: Path, settings: Mapping[str, Any]) -> list[str] | None:

@@ -57,18 +57,19 @@ def of_array(array: Recorded, workers: int) -> list[Fault]:
         return found
     voxels, proof, named = open_array(records.array), read(array.allocate.parent / "proof.json"), _named(array)
     whole = isinstance(proof, dict) and _proved(array)
-    boxes = {records.grid.box(index): index for index in records.grid.indices}
+    grid, gone = records.grid, _removed(array)
 
     def look(box: Box) -> str | None:
-        index = boxes[box]
+        index = grid.holding(box.start)
         return _why(array, voxels, index, whole or shard_name(index) in named)
 
-    reasons = each(look, list(boxes), workers, f"checking {name}")
-    bad = {index: reason for index, reason in zip(boxes.values(), reasons, strict=True) if reason}
+    reasons = each(look, grid.boxes(), workers, f"checking {name}")
+    bad = {grid.index(number): reason for number, reason in enumerate(reasons) if reason}
     for index, reason in bad.items():
         marks = tuple(mark for mark, _ in named.get(shard_name(index), ()))
-        remove = (records.path(index), *marks, *_card(array))
-        found.append(Fault(f"{name}: shard {shard_name(index)}", reason, remove))
+        remove = (records.path(index), *marks, *((array.allocate,) if gone else ()), *_card(array))
+        again = f"; {gone[0]}, of which it is made, is gone and is made again too" if gone else ""
+        found.append(Fault(f"{name}: shard {shard_name(index)}", reason + again, remove))
     found += _of_marks(array, named, bad)
     found += _of_proof(array, proof)
     if whole and array.step != "superresolve":
@@ -152,6 +153,16 @@ def _of_proof(array: Recorded, proof: Any) -> Iterator[Fault]:
 def _card(array: Recorded) -> tuple[Path, ...]:
     """The card: without it the workflow asks for the marks that lack, and proves the whole anew."""
     return (array.card,) if array.card.is_file() else ()
+
+
+def _removed(array: Recorded) -> tuple[Path, ...]:
+    """The card of affinities that fragments are made of, where it is gone.
+
+    Without what was allocated for the fragments the next run needs it, and makes affinities again before it cuts.
+    """
+    of = array.allocated.get("affinities")
+    card = of and (array.allocate.parent.resolve() / str(of)).resolve()
+    return (card,) if card and not card.is_file() else ()
 
 
 def _proved(array: Recorded) -> bool:

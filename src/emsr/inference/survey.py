@@ -17,33 +17,37 @@ from emsr.plan import Plan, jobs
 from emsr.progress import Progress
 
 Read = Callable[[Box], np.ndarray]
+Check = Callable[[Triple, str], None]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """`section_sha256`: of each section's raw voxels in raster order, whatever the shards. `shard_sha256`: of each
-    shard's that was made, C order. `steepness`: for axes y and x, the sum over the volume of |voxel p - voxel p-1| for
-    each p.
+    """`section_sha256`: of each section's raw voxels in raster order, whatever the shards. `steepness`: for axes y and
+    x, the sum over the volume of |voxel p - voxel p-1| for each p.
     """
 
     section_sha256: list[str]
-    shard_sha256: dict[Triple, str]
     steepness: tuple[np.ndarray, np.ndarray]
 
 
 def survey(
-    grid: ShardGrid, read: Read, workers: int, progress: Progress, skipped: Collection[Triple] = frozenset()
+    grid: ShardGrid,
+    read: Read,
+    workers: int,
+    progress: Progress,
+    check: Check,
+    skipped: Collection[Triple] = frozenset(),
 ) -> Survey:
-    """Read every voxel once but those of `skipped` shards; `progress` counts shards.
+    """Read every voxel once but those of `skipped` shards; `check` is told the hash of each shard's voxels (C order),
+    `progress` how many shards were read.
 
     Memory: two rows of shards (depth x shard y x whole x), and for each worker the differences of one section of a row
     (4 bytes a voxel).
     """
     _, height, width = grid.shape
     sections: list[str] = []
-    shards: dict[Triple, str] = {}
     steep = (np.zeros(height, np.int64), np.zeros(width, np.int64))
-    layers_made = {index[0] for index in grid.indices if index not in skipped}
+    layers_made = {index[0] for index in Box((0, 0, 0), grid.counts).indices() if index not in skipped}
     black = ""
     with ThreadPoolExecutor(workers) as pool:
         for layer in range(grid.counts[0]):
@@ -55,14 +59,15 @@ def survey(
             hashes = [hashlib.sha256() for _ in range(grid.box((layer, 0, 0)).shape[0])]
             last = None
             for row, top, blocks, made in _rows(grid, layer, read, pool, skipped):
-                shards |= blocks
+                for index, sha256 in blocks.items():
+                    check(index, sha256)
                 list(pool.map(lambda pair: pair[0].update(pair[1]), zip(hashes, row, strict=True)))
                 _add_steepness(steep, row, last, top, made, pool)
                 last = row[:, -1].copy(), made
                 del row
                 progress.update(grid.counts[2])
             sections += [digest.hexdigest() for digest in hashes]
-    return Survey(sections, shards, steep)
+    return Survey(sections, steep)
 
 
 def _of_zeros(height: int, width: int) -> str:

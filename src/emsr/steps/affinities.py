@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import durable
+from emsr.plan import shard_name
 from emsr.steps import jobs, proof
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def _shard_inputs(made: Plan, image: Path, card: dict[str, Any]) -> dict[str, An
     """What each shard is made from, by the records of the image's shards; nothing for an image without records."""
     from emsr.inference.inputs import by_shard
 
-    grid, files = proof.recorded(image, card)
-    if not files:
+    grid, records = proof.recorded(image, card)
+    if not records:
         return {}
-    hashes = {name: str(durable.read_json(file)["sha256"]) for name, file in files.items()}
+    names = map(shard_name, grid.indices)
+    hashes = {name: str(durable.read_json(records / f"{name}.json")["sha256"]) for name in names}
     return {"shard_inputs_sha256": by_shard(made, grid, hashes)}
 
 

@@ -77,10 +77,10 @@ def _graphs(
     ids = open_array((path.parent / of["array"]).resolve())
     near = open_array((Path(settings["affinities"]).parent / affinities["array"]).resolve())
     made = [index for index in grid.indices if of["shards"][plan.shard_name(index)] != OF_NOTHING]
-    of_box = {grid.box(index): index for index in made}
 
     def make(box: Box) -> Path:
-        file, inputs = folder / f"{plan.shard_name(of_box[box])}.npz", _inputs(grid, box, of, affinities)
+        name, inputs = plan.shard_name(grid.holding(box.start)), _inputs(grid, box, of, affinities)
+        file = folder / f"{name}.npz"
         if graph_files.is_of(file, inputs):
             return file
         edges = read_graph(box, lambda part: read_box(ids, part), lambda part: read_box(near, part))
@@ -88,7 +88,7 @@ def _graphs(
         tables.save(file, edges=edges, first=first, inputs=np.array(inputs))
         return file
 
-    files = each(make, list(of_box), workers, "region graph")
+    files = each(make, list(map(grid.box, made)), workers, "region graph")
     for old in set(folder.glob("*.npz")) - set(files):  # of another layout of shards
         old.unlink()
     return files
@@ -96,7 +96,7 @@ def _graphs(
 
 def _inputs(grid: ShardGrid, box: Box, fragments: Mapping[str, Any], affinities: Mapping[str, Any]) -> str:
     """The hash of where a shard lies and of all voxels that its graph is made from, those of lower neighbours too."""
-    own = triple([first // edge for first, edge in zip(box.start, grid.shard, strict=True)])
+    own = grid.holding(box.start)
     low = triple([max(number - 1, 0) for number in own])
     near = Box(low, triple([number + 1 for number in own])).indices()
     named = [plan.shard_name(index) for index in near]

@@ -63,7 +63,7 @@ def ingest(settings: dict[str, Any], out: Path, *, workers: int = 1) -> None:
         dtype = "uint64" if image == "labels" else "uint8"
         laid = layout(settings, {**vars(used), "shape": used.box.shape, "dtype": dtype})
         made = made_of(settings, opened)
-        journal = unfinished(out, made)
+        journal = unfinished(out, made, opened.versions)
         if "intensity" not in journal.found:
             journal.found["intensity"] = mapping(settings, opened, used.box, workers)
         mapped = journal.found["intensity"]

@@ -66,7 +66,8 @@ def layer_hashes(affinities: Mapping[str, Any], grid: BlockGrid) -> list[str]:
         box = shards.box((layer, 0, 0))
         low, high = max(box.start[0] - grid.halo[0], 0), min(box.stop[0] + grid.halo[0], shards.shape[0])
         read = range(low // deep, -(-high // deep))
-        named = [plan.shard_name(index) for index in shards.indices if index[0] in read]
+        layers = Box((read.start, 0, 0), (read.stop, *shards.counts[1:]))
+        named = [plan.shard_name(index) for index in layers.indices()]
         voxels, left = [affinities["shards"][name] for name in named], affinities.get("skipped")
         hashes.append(plan.settings_sha256([voxels, left["runs"]] if left else voxels))
     return hashes

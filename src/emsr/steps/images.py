@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emsr.stores.journal import Journal
     from emsr.stores.ome import Layout
     from emsr.stores.sections import Bands
+    from emsr.stores.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +44,14 @@ def layout(settings: dict[str, Any], image: dict[str, Any]) -> Layout:
     )
 
 
-def unfinished(out: Path, of: Mapping[str, Any]) -> Journal:
-    """The journal of the array beside the card `out`, made `of` what is named; the log says what a killed run left."""
+def unfinished(out: Path, of: Mapping[str, Any], versions: Versions | None = None) -> Journal:
+    """The journal of the array beside the card `out`, made `of` what is named; the log says what a killed run left.
+
+    `versions` are of the volume that is read, if it lies behind a server.
+    """
     from emsr.stores.journal import Journal
 
-    journal = Journal(out, of)
+    journal = Journal(out, of, versions)
     if journal.changed:
         log.warning(
             "%s: %s changed since a run that did not finish, so its %s shards do not count: starting over",

@@ -21,17 +21,18 @@ def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers:
     from emsr.inference.records import Records
 
     marks = plan.all_marks(marks)
-    stated, found = jobs.allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
-    records = Records(allocate, stated, proof.one_settings(found, stated))
-    shards = proof.whole(records, found)
-    check_shards(records, proof.computed(shards), workers)
-    hashes = {plan.shard_name(index): record["sha256"] for index, record in shards.items()}
+    stated = jobs.allocated(allocate, settings)
+    named = proof.read_marks(marks, stated, plan.read_grid(stated))
+    records = Records(allocate, stated, named.settings_sha256)
+    shards = proof.whole(records, named)
+    check_shards(records, shards, workers)
+    hashes = {plan.shard_name(index): shards.hashes[index] for index in records.grid.indices}
     durable.write_sealed(out, card_of(out, records.array, stated, hashes))
     jobs.write_proof(allocate, settings, marks)
 
 
-def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, dict[str, Path]]:
-    """The shards of an image and the record of each, by name; no records of an image that has none.
+def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, Path | None]:
+    """The shards of an image and the folder of their records; None for an image that has none.
 
     Raises ValueError where one is lacking: somebody has begun to make that shard anew since the image was proved.
     """
@@ -41,33 +42,36 @@ def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, dict[str,
 
     path = array_path(image, dict(card)).resolve()
     folder, boxes = path.with_suffix(".records"), shard_boxes(open_array(path))
-    grid = ShardGrid(triple(card["shape"]), boxes[0].shape)
+    grid = ShardGrid(triple(card["shape"]), next(iter(boxes)).shape)
     if not folder.is_dir():
-        return grid, {}
-    files = {plan.shard_name(index): folder / f"{plan.shard_name(index)}.json" for index in grid.indices}
-    stand = {name for name, file in files.items() if file.is_file()}
-    if lacking := [name for name in files if name not in stand]:
-        raise ValueError(
-            f"shard {lacking[0]} of {path.name} has no record, though {image} vouches for it: run emsr repair on the "
-            "results, then snakemake again"
-        )
-    return grid, files
+        return grid, None
+    for name in map(plan.shard_name, grid.indices):
+        if not (folder / f"{name}.json").is_file():
+            raise ValueError(
+                f"shard {name} of {path.name} has no record, though {image} vouches for it: run emsr repair on the "
+                "results, then snakemake again"
+            )
+    return grid, folder
 
 
-def check_shards(records: Any, shards: Mapping[Any, Mapping[str, Any]], workers: int) -> None:
+def check_shards(records: Any, shards: Any, workers: int) -> None:
     """Raise ValueError for the first shard whose voxels are not those of its record."""
     from emsr.stores.shards import each, read_box
     from emsr.stores.zarr import open_array
 
-    array, of_box = open_array(records.array), {records.grid.box(index): index for index in shards}
+    array, grid = open_array(records.array), records.grid
 
     def same(box: Any) -> bool:
-        voxels = read_box(array, box)
-        return bool(hashlib.sha256(voxels.tobytes()).hexdigest() == shards[of_box[box]]["sha256"])
+        index = grid.holding(box.start)
+        if index in shards.skipped:
+            return True
+        return bool(hashlib.sha256(read_box(array, box).data).hexdigest() == shards.hashes[index])
 
-    for box, holds in zip(of_box, each(same, list(of_box), workers, "checking shards"), strict=True):
+    boxes = grid.boxes()
+    for box, holds in zip(boxes, each(same, boxes, workers, "checking shards"), strict=True):
         if not holds:
-            name, path = plan.shard_name(of_box[box]), records.path(of_box[box])
+            index = grid.holding(box.start)
+            name, path = plan.shard_name(index), records.path(index)
             raise ValueError(
                 f"shard {name} of {records.array.name} does not hold the voxels of its record: remove {path} and the "
                 "marks beside it, and run again"

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +102,18 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
     clock = time.perf_counter()
     refuse_taken(out.with_suffix(".zarr"))
     marks = plan.all_marks(marks)
-    allocated, found = jobs.allocated(allocate, settings), {str(mark): durable.read_json(mark) for mark in marks}
-    records = Records(allocate, allocated, proof.one_settings(found, allocated))
-    shards = proof.whole(records, found)
-    array = open_array(records.array)
+    allocated = jobs.allocated(allocate, settings)
+    named = proof.read_marks(marks, allocated, plan.read_grid(allocated))
+    records = Records(allocate, allocated, named.settings_sha256)
+    shards = proof.whole(records, named)
+    array, empty = open_array(records.array), shards.skipped
     with progress(len(shards), "checking shards", "shards") as shown:
-        empty = shards.keys() - proof.computed(shards).keys()
-        surveyed = survey(records.grid, lambda box: read_box(array, box), workers, shown, empty)
-    proof.check_voxels(records, shards, surveyed, found)
+        check = partial(proof.check_shard, records, shards, named)
+        surveyed = survey(records.grid, lambda box: read_box(array, box), workers, shown, check, empty)
     made = plan.read_plan(allocated)
-    pyramid(records.array, workers, extent.any_made(made, empty) if empty else None)
+    pyramid(records.array, workers, extent.any_made(made, empty) if len(empty) else None)
     statement = proof.statement(made, surveyed, shards)
-    if left := proof.skipped(records, shards):
+    if left := proof.skipped(records, empty):
         statement["skipped"] = left
         log.warning("%d of %d shards are skipped: sr is 0 there", left["shards"], len(shards))
     statement["valid"] = _validity(out, allocate, allocated, empty, workers)

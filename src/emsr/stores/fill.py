@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def fill(path: Path, layout: Layout, making: Making, journal: Journal, workers: 
         return 2
 
 
-def _ordered(boxes: Sequence[Box], sides: Triple, depth: int) -> list[Box]:
+def _ordered(boxes: Iterable[Box], sides: Triple, depth: int) -> list[Box]:
     """Boxes of shards in raster order, but by columns within each layer of shards that share `depth` sections."""
     deep = -(-depth // sides[0]) * sides[0]
     return sorted(boxes, key=lambda box: (box.start[0] // deep, *box.start[1:], box.start[0]))

@@ -24,6 +24,7 @@ from emsr.stores.foreign import read_foreign
 from emsr.stores.pieces import CACHE_BYTES, MOST_BYTES, chunkwise
 from emsr.stores.precomputed_info import check_reach, checked, parsed
 from emsr.stores.source import Source, one_line, triple
+from emsr.stores.versions import Versions, answered, watch
 
 OPTIONS = ("mip",)
 SILENCE_S = 30
@@ -67,6 +68,7 @@ def open_source(place: Path | str, dataset: str | None, mip: int = 0) -> Source:
         close=lambda: None,
         spec=spec,
         depth=chunk[0],
+        versions=Versions(address.removeprefix(places.PREFIX)) if isinstance(place, str) else None,
     )
 
 
@@ -179,6 +181,7 @@ def _library() -> None:
     from cloudvolume.datasource.precomputed.image import rx
 
     HttpInterface.adaptor.send = partial(_send, HttpInterface.adaptor.send)
+    watch()
     compression.gunzip = partial(_gunzip, compression.gunzip)
     for module in (compression, rx):
         module.print = _nothing
@@ -213,4 +216,6 @@ def _send(send: Any, request: Any, **how: Any) -> Any:
     """Send a request, maybe one that a server redirects to, that fails after `SILENCE_S` of silence."""
     if places.is_inward(request.url):
         raise ValueError("it redirects to this machine's own network, which gives out credentials")
-    return send(request, **{**how, "timeout": SILENCE_S})
+    answer = send(request, **{**how, "timeout": SILENCE_S})
+    answered(answer.headers)
+    return answer

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 import dask.threaded
 import numpy as np
 import tensorstore as ts
 from dask.callbacks import Callback
 
-from emsr.geometry import Box, ShardGrid, Triple, triple
+from emsr.geometry import Box, Boxes, ShardGrid, Triple, triple
 from emsr.progress import Progress, progress
 from emsr.stores.source import one_line
 from emsr.stores.zarr import write_box
 
 Result = TypeVar("Result")
+BATCH = 4096  # a task of Dask holds 1.5 kB until its whole graph is done
 
 
-def each(function: Callable[[Box], Result], boxes: Sequence[Box], workers: int, label: str) -> list[Result]:
+class Counted(Protocol):
+    """Boxes that may be made only as they are asked for, so many."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Box]: ...
+
+
+def each(function: Callable[[Box], Result], boxes: Counted, workers: int, label: str) -> list[Result]:
     """`function` of every box, in the order of `boxes`, on at most `workers` threads; the first exception is raised.
 
     They are also begun in that order, so that what neighbouring boxes read is still in caches. Memory is what `workers`
     calls need at once plus the results, so a function returns little.
     """
-    last = len(boxes) - 1  # Dask begins with the greatest name
-    graph = {f"{last - number:012}": (function, box) for number, box in enumerate(boxes)}
-    with progress(len(boxes), label, "boxes") as shown, _Counted(shown):
-        return list(dask.threaded.get(graph, list(graph), num_workers=max(1, workers)))
+    found: list[Result] = []
+    left = iter(boxes)
+    with progress(len(boxes), label, "boxes") as shown, _Shown(shown):
+        while batch := list(islice(left, BATCH)):
+            last = len(batch) - 1  # Dask begins with the greatest name
+            graph = {f"{last - number:04}": (function, box) for number, box in enumerate(batch)}
+            found += dask.threaded.get(graph, list(graph), num_workers=max(1, workers))
+    return found
 
 
 def chunk_shape(array: ts.TensorStore) -> Triple:
@@ -40,10 +54,9 @@ def shard_shape(array: ts.TensorStore) -> Triple:
     return triple(list(array.chunk_layout.write_chunk.shape or ())[-3:])
 
 
-def shard_boxes(array: ts.TensorStore) -> list[Box]:
+def shard_boxes(array: ts.TensorStore) -> Boxes:
     """Every shard of an own array, in raster order."""
-    grid = ShardGrid(triple(list(array.shape)[-3:]), shard_shape(array))
-    return [grid.box(index) for index in grid.indices]
+    return ShardGrid(triple(list(array.shape)[-3:]), shard_shape(array)).boxes()
 
 
 def read_box(array: ts.TensorStore, box: Box) -> np.ndarray:
@@ -73,7 +86,7 @@ def keep_or_write(array: ts.TensorStore, box: Box, voxels: np.ndarray) -> bool:
     return True
 
 
-class _Counted(Callback):
+class _Shown(Callback):
     """Tells the progress bar of every task that ended."""
 
     def __init__(self, shown: Progress) -> None:

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from emsr.stores.versions import Versions
+
 Number = TypeVar("Number", int, float)
 Triple = tuple[Number, Number, Number]
 
@@ -51,7 +53,8 @@ class Source:
     `made_from` is the source that voxels are computed from while they are read.
     `depth` is how many sections are stored, and so unpacked, together.
     `stored_bytes(enough)` counts the bytes that hold voxels, and may stop counting at `enough`; None where a file that
-    declares more voxels than it holds is refused by its format.
+    declares more voxels than it holds is refused by its format. `versions` says which versions of objects of a server
+    were read; None where sizes and time stamps of files do.
     """
 
     path: str
@@ -70,6 +73,7 @@ class Source:
     made_from: Source | None = None
     depth: int = 1
     stored_bytes: Callable[[int], int] | None = None
+    versions: Versions | None = None
 
 
 def nanometres(unit: str, where: str) -> float:
