@@ -33,15 +33,15 @@ class Fault:
         return " ".join(f"{self.what}: {self.why}".split())
 
 
-def of_metadata(label: str, array: Path, maker: Path) -> list[Fault]:
-    """Metadata of an array that is gone or torn; without the document `maker` it is written again."""
+def of_metadata(label: str, array: Path, *makers: Path) -> list[Fault]:
+    """Metadata of an array that is gone or torn; without the documents `makers` it is written again."""
     group, found = read(array / "zarr.json"), []
     try:
         levels = [str(one["path"]) for one in group["attributes"]["ome"]["multiscales"][0]["datasets"]]
     except (TypeError, KeyError, IndexError):
         found, levels = [array / "zarr.json"], []
     found += [file for level in levels if not isinstance(read(file := array / level / "zarr.json"), dict)]
-    return [Fault(f"{label}: {file}", "is gone or damaged", (file, maker)) for file in found]
+    return [Fault(f"{label}: {file}", "is gone or damaged", (file, *makers)) for file in found]
 
 
 def of_array(array: Recorded, workers: int) -> list[Fault]:
@@ -53,7 +53,7 @@ def of_array(array: Recorded, workers: int) -> list[Fault]:
     from emsr.stores.zarr import open_array
 
     name, records = array.label, array.records
-    if found := of_metadata(name, records.array, array.allocate):
+    if found := of_metadata(name, records.array, array.allocate, *_card(array)):
         return found
     voxels, proof, named = open_array(records.array), read(array.allocate.parent / "proof.json"), _named(array)
     whole = isinstance(proof, dict) and _proved(array)
@@ -67,7 +67,7 @@ def of_array(array: Recorded, workers: int) -> list[Fault]:
     bad = {grid.index(number): reason for number, reason in enumerate(reasons) if reason}
     for index, reason in bad.items():
         marks = tuple(mark for mark, _ in named.get(shard_name(index), ()))
-        remove = (records.path(index), *(marks or _card(array)), *((array.allocate, *_card(array)) if gone else ()))
+        remove = (records.path(index), *marks, *((array.allocate,) if gone else ()), *_card(array))
         again = f"; {gone[0]}, of which it is made, is gone and is made again too" if gone else ""
         found.append(Fault(f"{name}: shard {shard_name(index)}", reason + again, remove))
     found += _of_marks(array, named, bad)
@@ -120,7 +120,7 @@ def _of_marks(array: Recorded, named: Named, bad: Mapping[Triple, str]) -> Itera
     """Marks that are torn, or name another hash than the record of a shard that is well, or no shard at all."""
     for path, mark in array.marks.items():
         if mark is None:
-            yield Fault(f"{array.label}: mark {path}", "is damaged", (path,))
+            yield Fault(f"{array.label}: mark {path}", "is damaged", (path, *_card(array)))
     indices = {shard_name(index): index for index in array.records.grid.indices}
     other: dict[Path, str] = {}
     for name, marks in named.items():
@@ -130,7 +130,7 @@ def _of_marks(array: Recorded, named: Named, bad: Mapping[Triple, str]) -> Itera
             if index is None or (record and record["sha256"] != sha256):
                 other.setdefault(path, name)
     for path, name in sorted(other.items()):
-        yield Fault(f"{array.label}: mark {path}", f"is not of the shard {name} that is there", (path,))
+        yield Fault(f"{array.label}: mark {path}", f"is not of the shard {name} that is there", (path, *_card(array)))
 
 
 def _of_proof(array: Recorded, proof: Any) -> Iterator[Fault]:
@@ -145,11 +145,13 @@ def _of_proof(array: Recorded, proof: Any) -> Iterator[Fault]:
         if not mark.is_file():
             yield Fault(f"{array.label}: mark {mark}", "is gone", _card(array))
         elif (held := read(mark)) is not None and not _of_now(array, held):
-            yield Fault(f"{array.label}: mark {mark}", "is of another array, weights or settings", (mark,))
+            yield Fault(
+                f"{array.label}: mark {mark}", "is of another array, weights or settings", (mark, *_card(array))
+            )
 
 
 def _card(array: Recorded) -> tuple[Path, ...]:
-    """The card: without it the workflow asks for the marks that lack, and proves the whole anew."""
+    """The card: without it, and only then, the workflow asks for the marks that lack, and proves the whole anew."""
     return (array.card,) if array.card.is_file() else ()
 
 
