@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from driver_project import SHAPE, SR, Driven
 from emsr import cli
 from emsr.steps import superresolve as steps
 from sr_project import SrProject, write_weights
@@ -158,3 +159,36 @@ def test_what_cannot_fit_is_refused_before_anything_is_written(
     disk.grow()
     assert cli.main(words) == 0
     assert content(folder) == content(allocated)
+
+
+@pytest.mark.workflow
+@pytest.mark.skipif("EMSR_SOAK" not in os.environ, reason="three runs of the workflow: make soak")
+@pytest.mark.parametrize(("kind", "why"), [("bytes", "No space left on device"), ("files", "needs [0-9,]+ files and")])
+def test_a_workflow_on_a_disk_that_fills_goes_on_when_there_is_room(tmp_path: Path, kind: str, why: str) -> None:
+    """How many files there will be is known, so that too few are refused; bytes depend on how voxels compress."""
+    if os.geteuid():
+        pytest.skip("mounting takes root")
+    noise = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
+    whole = Driven(tmp_path / "whole", lr=noise)
+    whole.run(SR, "--no-canary")
+    results = [path for path in whole.path().rglob("*") if path.is_file() and not path.is_symlink()]
+    takes = {"bytes": sum(path.stat().st_blocks * 512 for path in results), "files": len(results)}[kind]
+    project = Driven(tmp_path / "project", lr=noise)
+    small = Disk(project.path())
+    try:
+        small.leave(kind, takes * 6 // 10)
+        run = project.run(SR, "--no-canary", check=False)
+        assert run.output.strip().splitlines()[-1].startswith("emsr: error: ")
+        assert re.search(rf"emsr: error: .*{why}.*: .*(free some, and run again|results in the config)", run.output)
+        done = {path: path.stat().st_mtime_ns for path in project.path().glob("cells/sr-*.records/[0-9]*.json")}
+        assert done or kind == "files"
+        small.grow()
+        project.run(SR, "--no-canary")
+        assert {path: path.stat().st_mtime_ns for path in done} == done, "what was recorded is not made again"
+        assert of_volume(project) == of_volume(whole)
+    finally:
+        subprocess.run(["umount", str(small.folder)], check=True)
+
+
+def of_volume(project: Driven) -> dict[str, bytes]:
+    return content(project.path("cells"))
