@@ -83,6 +83,7 @@ bench: install
 # memory of every rule, rerun of 10,000 shards, dry run of a million: a quarter of an hour; fails where a bound is not kept
 bounds: install
 	python benchmarks/bounds.py all
+	python benchmarks/shards.py
 
 # results and .snakemake stay: without Snakemake's notes a changed config would rerun nothing
 clean:

@@ -9,16 +9,21 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from emsr import durable, plan
+from emsr.inference import proof
+from emsr.inference.records import Records
 from project import ROOT
 from test_benchmarks import loaded
 
 RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", re.MULTILINE | re.DOTALL)
+WHO = {"device": "cpu", "torch": "2.0"}
 MEMORY = re.compile(r"mem_mb=(?:lambda wildcards, threads: (\d+) \+ (\d+) \* threads|(\d+)),")
 
 
@@ -68,6 +73,35 @@ def test_a_broken_bound_is_named(bounds: ModuleType, figures: dict[str, Any]) ->
 
 def test_the_page_says_what_was_measured(bounds: ModuleType, figures: dict[str, Any]) -> None:
     assert bounds.section(figures) in (ROOT / "docs" / "reliability.md").read_text()
+
+
+def test_a_million_shards_fit_in_what_rules_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = loaded("shards", monkeypatch)
+    found = json.loads(shards.FIGURES.read_text())
+    assert found.keys() == {step.__name__ for step in shards.STEPS}
+    rules = asked() | {"prove": asked()["prove_fragments"]}
+    assert all(one["million_mb"] < rules.get(step, 1000) for step, one in found.items())
+    assert shards.section(found) in (ROOT / "docs" / "reliability.md").read_text()
+
+
+def test_a_proof_holds_few_bytes_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python's own allocator counts them; records come and go."""
+    shards = loaded("shards", monkeypatch)
+    grid = shards.grid_of(5000)
+    file = shards.allocated(tmp_path, grid)
+    stated = durable.read_json(file)
+    monkeypatch.setattr(Records, "read", lambda self, index: {**self._expected(index), "sha256": shards.ZEROS, **WHO})
+    monkeypatch.setattr(Records, "_has_voxels", lambda self, index: True)
+    marks = plan.all_marks([file.parent / "jobs" / f"1-of-{shards.JOBS}.json"])
+    tracemalloc.start()
+    named = proof.read_marks(marks, stated, grid)
+    found = proof.whole(Records(file, stated, named.settings_sha256), named)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 5000
+    assert (found.devices, found.torch) == ({"cpu": 5000}, {"2.0"})
+    assert {found.hashes[index] for index in grid.indices} == {shards.ZEROS}
+    assert peak < 200 * 5000
 
 
 @pytest.mark.workflow

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from project import Project
+from segment_project import weights
 from sr_project import write_weights
 from test_workflow import computed, tiny_config, write_cube
 
@@ -97,3 +98,37 @@ def test_what_is_damaged_is_made_again(tmp_path: Path) -> None:
     assert content(project) == before
     assert emsr(project, "verify", "results").returncode == 0
     assert project.run("-n").rules == Counter()
+
+
+SHARDS = "coarse/segmentations/sr/fragments"
+
+
+def test_a_shard_alone_and_fragments_whose_affinities_were_removed(tmp_path: Path) -> None:
+    """Nothing else is damaged, so that a run has no other reason than what repair took away."""
+    config = tiny_config()
+    affinity = {"path": "affinity.safetensors"}
+    volume = {"lr": {"path": "coarse.h5", "dataset": "volumes/raw"}, "weights": {"path": "bicubic_x4_0.safetensors"}}
+    volume["segmentations"] = {"sr": {"image": "sr", "weights": affinity, "threshold": 0.5}}
+    config |= {"trainings": {}, "volumes": {"coarse": volume}, "keep": {"affinities": False, "fragments": True}}
+    config["segment"] |= {"overlap": 4, "depth_overlap": 1, "shard": [4, 64, 64], "chunk": [4, 32, 32]}
+    config["segment"]["fragments"] |= {"block": [1, 64, 64], "halo": [0, 8, 8]}
+    project = Project(tmp_path / "project", config)
+    write_cube(project.folder / "coarse.h5", (12, 40, 38))
+    write_weights(project.folder, "bicubic", 4)
+    weights(project.folder, depth=5, window=32)
+    project.run()
+    before = content(project)
+    for pattern, record, rules in (
+        ("coarse/sr-*.zarr/0/c/1/0/1", "coarse/sr-*.records/1_0_1.json", {"superresolve": 1, "stitch": 1}),
+        (f"{SHARDS}/*.zarr/0/c/0/1/0", f"{SHARDS}/*.records/0_1_0.json", {"affinities": 2, "fragments": 2}),
+    ):
+        damaged, mended = next(project.path().glob(pattern)), next(project.path().glob(record))
+        others = {path: path.stat().st_mtime_ns for path in mended.parent.glob("*.json") if path != mended}
+        damaged.write_bytes(damaged.read_bytes()[:100])
+        assert emsr(project, "repair", "results").returncode == 0
+        run = project.run()
+        assert rules.items() <= run.rules.items(), run.rules
+        assert content(project) == before
+        assert {path: path.stat().st_mtime_ns for path in others} == others
+        assert emsr(project, "verify", "results").returncode == 0
+        assert project.run("-n").rules == Counter()

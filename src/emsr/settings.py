@@ -8,7 +8,9 @@ workers) is in no slice.
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,9 @@ class Settings:
 
     @property
     def targets(self) -> list[str]:
-        """The JSON of every stage of every volume and training, and the report."""
+        """The JSON of every stage of every volume and training, and the report. Of stages on the way only those whose
+        arrays stand, so that one whose card was taken away (`emsr repair`) is made again.
+        """
         config = self.config
         images = [self.image(name, self.labels_image(name)) for name, part in config.volumes.items() if part.has_labels]
         cards = [self.stage(name, stage) for name, part in config.trainings.items() for stage in part.stages]
@@ -162,7 +166,30 @@ class Settings:
             for segmentation in part.segmentations or ()
         ]
         sr += [path for name in config.volumes if (path := self.segmentation_scores(name))]
-        return list(dict.fromkeys([*images, *cards, *sr, *self.removed, self.report_path]))
+        return list(dict.fromkeys([*images, *cards, *sr, *self._on_the_way(), *self.removed, self.report_path]))
+
+    def _on_the_way(self) -> list[str]:
+        """The cards of images and of parts of segmentations whose arrays stand and that `keep` does not remove."""
+        images = [self.lr(name) for name in self.superresolved]
+        images += [path for name in self.config.volumes for path in (*self.truth(name), *self.mask(name))]
+        images += [path for name, part in self.config.trainings.items() for path in self._seen(name, part.stages)]
+        standing = [path for path in images if any(map(os.path.lexists, (f"{path[:-5]}.zarr", f"{path[:-5]}.link")))]
+        made = {"affinities": ("affinities",), "fragments": ("fragments", "agglomeration")}
+        kept = [part for stage, parts in made.items() if stage not in self.discarded for part in parts]
+        folders = [
+            Path(self.path(name, "segmentations", segmentation, part))
+            for name, volume in self.config.volumes.items()
+            for segmentation in volume.segmentations or ()
+            for part in kept
+        ]
+        arrays = [folder for folder in folders if any(folder.glob(f"{folder.name}-*.zarr"))]
+        merges = [folder for folder in folders if (folder / "history.npz").is_file()]
+        return [*standing, *(f"{folder}.json" for folder in (*arrays, *merges))]
+
+    def _seen(self, training: str, stages: Iterable[str]) -> list[str]:
+        """The image cards that a training reads."""
+        read = [path for stage in stages for path in self.train_inputs(training, stage)]
+        return [path for path in read if not path.startswith(self.path("trainings", ""))]
 
     @property
     def discarded(self) -> list[str]:

@@ -33,15 +33,15 @@ class Fault:
         return " ".join(f"{self.what}: {self.why}".split())
 
 
-def of_metadata(label: str, array: Path, maker: Path) -> list[Fault]:
-    """Metadata of an array that is gone or torn; without the document `maker` it is written again."""
+def of_metadata(label: str, array: Path, *makers: Path) -> list[Fault]:
+    """Metadata of an array that is gone or torn; without the documents `makers` it is written again."""
     group, found = read(array / "zarr.json"), []
     try:
         levels = [str(one["path"]) for one in group["attributes"]["ome"]["multiscales"][0]["datasets"]]
     except (TypeError, KeyError, IndexError):
         found, levels = [array / "zarr.json"], []
     found += [file for level in levels if not isinstance(read(file := array / level / "zarr.json"), dict)]
-    return [Fault(f"{label}: {file}", "is gone or damaged", (file, maker)) for file in found]
+    return [Fault(f"{label}: {file}", "is gone or damaged", (file, *makers)) for file in found]
 
 
 def of_array(array: Recorded, workers: int) -> list[Fault]:
@@ -53,7 +53,7 @@ def of_array(array: Recorded, workers: int) -> list[Fault]:
     from emsr.stores.zarr import open_array
 
     name, records = array.label, array.records
-    if found := of_metadata(name, records.array, array.allocate):
+    if found := of_metadata(name, records.array, array.allocate, *_card(array)):
         return found
     voxels, proof, named = open_array(records.array), read(array.allocate.parent / "proof.json"), _named(array)
     whole = isinstance(proof, dict) and _proved(array)
@@ -151,7 +151,7 @@ def _of_proof(array: Recorded, proof: Any) -> Iterator[Fault]:
 
 
 def _card(array: Recorded) -> tuple[Path, ...]:
-    """The card: without it the workflow asks for the marks that lack, and proves the whole anew."""
+    """The card: without it, and only then, the workflow asks for the marks that lack, and proves the whole anew."""
     return (array.card,) if array.card.is_file() else ()
 
 

@@ -6,17 +6,22 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emsr.commands.recorded import Recorded
+    from emsr.geometry import Box, ShardGrid
 
 SILENT_SECONDS = 150.0
 """A job that works renews its stats twice a minute (`emsr.steps.attempts`); after this it counts as stopped."""
 STATES = ("finished", "running", "failed", "stopped")
 READERS = 16  # a network file system answers many at once
+BATCH = 4096  # records that are asked for ahead
+LEFT, DONE, SKIPPED = range(3)
 Json = Mapping[str, Any]
 
 
@@ -47,35 +52,71 @@ def _json(found: list[dict[str, Any]]) -> str:
 
 def of_array(array: Recorded, now: float) -> dict[str, Any]:
     """How far one array is; `now` is the time, in seconds since 1970, by which jobs are running or stopped."""
-    from emsr.plan import shard_name
-
-    records, indices = array.records, array.records.grid.indices
-    with ThreadPoolExecutor(READERS) as pool:
-        settled = dict(zip(indices, pool.map(records.settled, indices), strict=True))
-    size = {shard_name(index): records.grid.box(index).size for index in indices}
-    done = {shard_name(index) for index, record in settled.items() if record and "skipped" not in record}
-    skipped = {shard_name(index) for index in records.skipped} - done
-    left = size.keys() - done - skipped
-    jobs = _jobs(array, done, size, now)
+    shards = _shards(array)
+    jobs = _jobs(array, shards, now)
+    left = shards.states.count(LEFT)
     return {
         "volume": array.volume,
         "array": array.label,
         "step": array.step,
         "shards": {
-            "all": len(indices),
-            "done": len(done),
-            "skipped": len(skipped),
-            "running": _held(jobs, ("running",), left),
-            "failed": _held(jobs, ("failed", "stopped"), left),
+            "all": len(shards.states),
+            "done": shards.states.count(DONE),
+            "skipped": shards.states.count(SKIPPED),
+            "running": _held(jobs, ("running",), shards),
+            "failed": _held(jobs, ("failed", "stopped"), shards),
         },
         "jobs": _counts(jobs),
         "proved": array.card.is_file() and not left,
-        **_pace(jobs, sum(size[name] for name in left)),
+        **_pace(jobs, shards.voxels_left() if left else 0),
         "failures": [{key: job[key] for key in ("job", "attempt", "reason")} for job in jobs if job["reason"]],
     }
 
 
-def _jobs(array: Recorded, done: Collection[str], size: Mapping[str, int], now: float) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Shards:
+    """Of each shard of a grid, in raster order, whether it is done: a byte a shard."""
+
+    grid: ShardGrid
+    states: bytes
+
+    def state(self, name: str) -> int | None:
+        """Of a shard by its name; None where the grid has none of it."""
+        from emsr.plan import index_of
+
+        index = index_of(name, self.grid)
+        return None if index is None else self.states[self.grid.number(index)]
+
+    def size(self, name: str) -> int:
+        """The voxels of a shard of the grid."""
+        z, y, x = map(int, name.split("_"))
+        return self.grid.box((z, y, x)).size
+
+    def voxels_left(self) -> int:
+        """The voxels of all shards that are still to be made."""
+        numbers = (number for number, state in enumerate(self.states) if state == LEFT)
+        return sum(self.grid.box(self.grid.index(number)).size for number in numbers)
+
+
+def _shards(array: Recorded) -> _Shards:
+    """What the records say, of which few are held at a time."""
+    records, grid = array.records, array.records.grid
+    boxes, states = iter(grid.boxes()), bytearray()
+
+    def state(box: Box) -> int:
+        index = grid.holding(box.start)
+        record = records.settled(index)
+        if record and "skipped" not in record:
+            return DONE
+        return SKIPPED if index in records.skipped else LEFT
+
+    with ThreadPoolExecutor(READERS) as pool:
+        while batch := list(islice(boxes, BATCH)):
+            states.extend(pool.map(state, batch))
+    return _Shards(grid, bytes(states))
+
+
+def _jobs(array: Recorded, shards: _Shards, now: float) -> list[dict[str, Any]]:
     """The jobs that began, of the number of jobs that was last in use."""
     from emsr.commands.recorded import stats_of
 
@@ -85,26 +126,24 @@ def _jobs(array: Recorded, done: Collection[str], size: Mapping[str, int], now: 
         if found.get("array", array.records.array.name) == array.records.array.name
     ]
     of = max(seen, key=lambda one: one[0])[1] if seen else 0
-    return [_job(array, file, found, done, size, now - heard) for heard, n, file, found in seen if n == of]
+    return [_job(array, file, found, shards, now - heard) for heard, n, file, found in seen if n == of]
 
 
-def _job(
-    array: Recorded, file: Path, stats: Json, done: Collection[str], size: Mapping[str, int], silent: float
-) -> dict[str, Any]:
+def _job(array: Recorded, file: Path, stats: Json, shards: _Shards, silent: float) -> dict[str, Any]:
     """One job by its stats; `silent` is for how many seconds nothing was heard of it."""
     state, job = str(stats.get("state")), file.name.removesuffix(".stats.json")
-    named = [name for name in stats.get("computed", ()) if name in size]
+    named = [name for name in stats.get("computed", ()) if shards.state(name) is not None]
     reason, seconds = stats.get("reason") if state == "failed" else None, stats.get("seconds")
     if state == "running" and silent > SILENT_SECONDS:
         state, reason = "stopped", f"not heard of for {silent / 60:.0f} minutes: killed, or out of reach"
     if state == "running":
-        named_done = [name for name in named if name in done]
+        named_done = [name for name in named if shards.state(name) == DONE]
         seconds = max(0.0, time.time() - float(stats.get("started", time.time())))
     else:
         named_done = named
     if state == "finished" and not array.is_mine(array.marks.get(file.with_name(f"{job}.json"))):
         state = "waiting"  # its mark was removed, so it will run again
-    made = sum(size[name] for name in named_done)
+    made = sum(map(shards.size, named_done))
     measured = stats.get("voxels_per_second") or (made / seconds if made and seconds else None)
     return {
         "job": job,
@@ -125,9 +164,10 @@ def _counts(jobs: Sequence[Json]) -> dict[str, int]:
     return {"all": total, **counts, "waiting": total - sum(counts.values()), "failed_attempts": failed}
 
 
-def _held(jobs: Sequence[Json], states: Collection[str], left: Collection[str]) -> int:
-    """How many of the shards that are `left` belong to jobs in one of these states."""
-    return len({name for job in jobs if job["state"] in states for name in job["shards"] if name in left})
+def _held(jobs: Sequence[Json], states: Collection[str], shards: _Shards) -> int:
+    """How many of the shards that are left belong to jobs in one of these states."""
+    named = {name for job in jobs if job["state"] in states for name in job["shards"]}
+    return sum(shards.state(name) == LEFT for name in named)
 
 
 def _pace(jobs: Sequence[Json], left: int) -> dict[str, float | None]:

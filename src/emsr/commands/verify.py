@@ -49,7 +49,8 @@ def examined(results: Path, volume: str | None, workers: int) -> Iterator[tuple[
             try:
                 array = open_allocation(name, allocate)
             except (OSError, ValueError) as error:
-                yield 1, [Fault(name, str(error), (allocate,))]
+                card = allocate.parent.with_name(f"{allocate.parent.name}.json")
+                yield 1, [Fault(name, str(error), (allocate, card))]
                 continue
             recorded[array.card] = of_array(array, workers)
             yield 1, recorded[array.card]

@@ -206,15 +206,24 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     """The network as inference calls it, by section, or by volume where it gives several channels; and, where
     accelerators compute layers of it, "accelerators": which.
     """
+    from emsr.inference.flight import OutOfMemory, told_apart
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
     from emsr.layers.accelerators import accelerate
     from emsr.models import checkpoint
 
     kind = VolumeNetwork if allocated.get("channels") else Network
-    module = checkpoint.load(card, device)
-    used = accelerate(module, allocated["settings"].get("accelerators") or {})
-    return kind(module, device, allocated["precision"]), {"accelerators": used} if used else {}
+    try:
+        with told_apart():
+            module = checkpoint.load(card, device)
+            used = accelerate(module, allocated["settings"].get("accelerators") or {})
+            network = kind(module, device, allocated["precision"])
+    except OutOfMemory as shortage:
+        raise ValueError(
+            f"the weights of {card} do not fit the memory of {device} ({shortage}): end what else holds it, or take "
+            "another device"
+        ) from None
+    return network, {"accelerators": used} if used else {}
 
 
 def peak_rss_mb() -> float:

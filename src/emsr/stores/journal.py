@@ -9,11 +9,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emsr import durable
 from emsr.geometry import Box, Triple, triple
-from emsr.stores.versions import Versions
+
+if TYPE_CHECKING:
+    from emsr.stores.versions import Versions
 
 SCHEMA = 1
 SUFFIX = ".unfinished"

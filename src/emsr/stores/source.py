@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from emsr.stores.versions import Versions
+if TYPE_CHECKING:
+    from emsr.stores.versions import Versions
 
 Number = TypeVar("Number", int, float)
 Triple = tuple[Number, Number, Number]

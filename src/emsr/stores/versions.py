@@ -48,17 +48,13 @@ class Versions:
 
     def _now(self, name: str) -> str | None:
         """The version of an object; None where it is gone, or the server does not say. OSError where nobody answers."""
-        from requests import HTTPError
-
         try:
             head = self._files.head(name)
         except AttributeError:  # of an object that gs does not have
             return None
-        except HTTPError as error:
-            if error.response is not None and error.response.status_code in UNANSWERED:
-                return None
-            raise OSError(f"{self._where}/{name} cannot be asked for ({error}): try again") from None
         except Exception as error:
+            if getattr(getattr(error, "response", None), "status_code", None) in UNANSWERED:
+                return None
             raise OSError(f"{self._where}/{name} cannot be asked for ({type(error).__name__}): try again") from None
         return None if head is None else _version(head)
 

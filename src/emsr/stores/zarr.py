@@ -28,6 +28,7 @@ from emsr.stores.ome import (
     parse_multiscale,
 )
 from emsr.stores.source import Source, one_line, triple
+from emsr.stores.waiting import clear
 
 NOTHING = "no array at all"
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -106,11 +107,14 @@ def write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.nda
 
 def _write_box(array: ts.TensorStore, start: tuple[int, int, int], voxels: np.ndarray) -> None:
     sides = [int(side or 1) for side in array.chunk_layout.write_chunk.shape or ()][-3:]
-    if any(length % side for length, side in zip(voxels.shape[-3:], sides, strict=True)) and array.kvstore:
-        for number in np.ndindex(*(-(-length // side) for length, side in zip(voxels.shape[-3:], sides, strict=True))):
-            place = [n + low // side for n, low, side in zip(number, start, sides, strict=True)]
-            key = "/".join(map(str, ("c", *[0] * (array.ndim - 3), *place)))
-            array.kvstore.write(key, None).result()
+    cropped = any(length % side for length, side in zip(voxels.shape[-3:], sides, strict=True))
+    for number in np.ndindex(*(-(-length // side) for length, side in zip(voxels.shape[-3:], sides, strict=True))):
+        place = [n + low // side for n, low, side in zip(number, start, sides, strict=True)]
+        key = "/".join(map(str, ("c", *[0] * (array.ndim - 3), *place)))
+        if array.kvstore:
+            clear(Path(array.kvstore.path, key))
+            if cropped:
+                array.kvstore.write(key, None).result()
     z, y, x = (slice(low, low + side) for low, side in zip(start, voxels.shape[-3:], strict=True))
     array[..., z, y, x].write(voxels).result()
 
