@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from emsr.durable import REMOVED
 from emsr.fingerprints import content_sha256
 from emsr.schema_parts import WeightsFile
 from emsr.schema_segment import Segmentation
@@ -16,20 +15,6 @@ from emsr.settings import Settings, standing
 from emsr.slices import own_model, result_number, text
 
 SHARED = ("shard", "chunk", "precision", "device")
-
-
-def _has_data(path: str) -> bool:
-    """Whether what a document stands for is there: voxels, weights, merges; for a mark the folder of marks."""
-    document = Path(path)
-    if document.parent.name == "jobs":
-        return document.parent.is_dir()
-    if document.name == "threshold.json":
-        return document.with_name("agglomeration").is_dir()
-    allocation = document.name == "allocate.json"
-    base = document.parent if allocation else document.with_suffix("")
-    if any(os.path.lexists(f"{base}{kind}") for kind in (".zarr", ".link", ".safetensors")):
-        return True
-    return any(base.glob("*.zarr")) if allocation else base.is_dir()
 
 
 class Segmenting:
@@ -84,37 +69,28 @@ class Segmenting:
 
     @property
     def lacking(self) -> list[str]:
-        """Documents that are gone though their data and results that were made of them stand.
+        """Allocations, marks and thresholds that are gone though arrays and what was made of them stand.
 
-        Snakemake looks no further back than results. What was removed with its data is not asked for.
+        Snakemake looks no further back than what stands already. Cards are targets of their own.
         """
-        return [path for path in dict.fromkeys(self._behind()) if not os.path.exists(path) and _has_data(path)]
+        return [path for path in dict.fromkeys(self._behind()) if not os.path.exists(path)]
 
     def _behind(self) -> Iterator[str]:
-        """Documents behind the results that stand, but for those that are not kept."""
-        settings, stands = self.settings, os.path.exists
-        for training, part in self.config.trainings.items():
-            for stage in part.stages:
-                if stands(settings.stage(training, stage)):
-                    yield from settings.train_inputs(training, stage)
+        settings = self.settings
         for volume in settings.superresolved:
-            if stands(settings.path(volume, "sr.json")):
-                allocate = settings.path(volume, "sr", "allocate.json")
-                yield from [settings.lr(volume), *settings.mask(volume), allocate, *(settings.marks(volume) or ())]
-            if stands(settings.path(volume, "scores.json")):
-                yield from settings.truth(volume)
+            if all(os.path.exists(settings.path(volume, name)) for name in ("sr.json", "sr.zarr")):
+                yield from (settings.path(volume, "sr", "allocate.json"), *(settings.marks(volume) or ()))
+        kept = [stage for stage in ("affinities", "fragments") if stage not in settings.discarded]
         for volume, names in self.names.items():
             for name in names:
-                if stands(self.path(volume, name, "segments.json")) and not stands(self.path(volume, name, REMOVED)):
-                    yield from self._behind_segments(volume, name)
-
-    def _behind_segments(self, volume: str, name: str) -> Iterator[str]:
-        yield self.image(volume, name)
-        for stage in ("affinities", "fragments"):
-            yield self.path(volume, name, stage, "allocate.json")
-            yield from self.marks(volume, name, stage) or ()
-            yield self.path(volume, name, f"{stage}.json")
-        yield from (self.path(volume, name, document) for document in ("agglomeration.json", "threshold.json"))
+                if not os.path.exists(self.path(volume, name, "segments.json")):
+                    continue
+                for stage in kept:
+                    if any(Path(self.path(volume, name, stage)).glob(f"{stage}-*.zarr")):
+                        marks = self.marks(volume, name, stage) or ()
+                        yield from (self.path(volume, name, stage, "allocate.json"), *marks)
+                if os.path.exists(self.path(volume, name, "agglomeration.json")):
+                    yield self.path(volume, name, "threshold.json")
 
     # slices
 
