@@ -54,10 +54,8 @@ def flip(file: Path) -> None:
 SR_AGAIN = {"superresolve", "stitch", "score", "report"}
 ALONE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "a shard": (lambda coarse: flip(coarse / "sr.zarr/0/c/0/1/1"), SR_AGAIN),
-    "a record": (lambda coarse: next(coarse.glob("sr-*.records/0_1_1.json")).unlink(), SR_AGAIN),
     "a mark": (lambda coarse: (coarse / "sr/jobs/1-of-2.json").write_text("{"), SR_AGAIN),
     "an image": (lambda coarse: (coarse / "lr.zarr/0/c/0/0/0").unlink(), {"ingest", "allocate", *SR_AGAIN}),
-    "an allocation": (lambda coarse: (coarse / "sr/allocate.json").write_text("{"), {"allocate", *SR_AGAIN}),
     "no allocation": (lambda coarse: (coarse / "sr/allocate.json").unlink(), {"allocate", *SR_AGAIN}),
     "no card": (lambda coarse: (coarse / "lr.json").unlink(), {"ingest", "allocate", *SR_AGAIN}),
 }
@@ -103,6 +101,7 @@ def test_what_is_damaged_is_made_again(tmp_path: Path) -> None:
 SHARDS = "coarse/segmentations/sr/fragments"
 
 
+@LONG
 def test_a_shard_alone_and_fragments_whose_affinities_were_removed(tmp_path: Path) -> None:
     """Nothing else is damaged, so that a run has no other reason than what repair took away."""
     config = tiny_config()
