@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,9 +22,11 @@ import h5py
 import numpy as np
 import pytest
 
+from emsr import plugins
+from emsr.models.stage import Stage
 from emsr.slices import RESULTS, result_number
 
-RECIPES = "recipes"
+MODELS = plugins.names("models")
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUT = {"shard": [4, 64, 64], "chunk": [4, 32, 32]}
 ELSEWHERE = {  # test_superresolve.py, test_segment_numbers.py, test_registration.py, test_registered_labels.py
@@ -38,8 +40,8 @@ Made = dict[str, np.ndarray]
 
 def golden_path(step: str) -> Path:
     """Of a step, of one of its stages as ``train_flow``, or of the recipes."""
-    if step == RECIPES:
-        return GOLDEN / f"{RECIPES}_{result_number('train')}.json"
+    if step in MODELS:
+        return GOLDEN / f"recipes_{result_number('train')}" / f"{step}.json"
     return GOLDEN / f"{step}_{result_number(step.split('_')[0])}.npz"
 
 
@@ -196,22 +198,22 @@ def train_image(folder: Path) -> Made:
     return {**made, "sr": (255 * sr.clamp(0, 1)).round().byte().numpy()}
 
 
-def recipes() -> Any:
-    """Every model's presets and, for every scale, the recipe of each, as JSON."""
-    from emsr import plugins
+def stated(stage: Stage) -> dict[str, Any]:
+    """The fields of a recipe that are not what they are by default, so that new ones change no golden."""
+    defaults = {part.name: part.default for part in fields(Stage)}
+    return {name: value for name, value in asdict(stage).items() if value != defaults[name]}
 
-    found: dict[str, Any] = {}
-    for name in plugins.names("models"):
-        model = plugins.load("models", name)
-        found[name] = {
-            preset: {
-                "options": asdict(options),
-                "stages": {
-                    str(scale): [asdict(part) for part in model.stages(preset, scale)] for scale in model.SCALES
-                },
-            }
-            for preset, options in model.PRESETS.items()
+
+def recipes(name: str) -> Any:
+    """A model's presets and, for every scale, the recipe of each, as JSON."""
+    model = plugins.load("models", name)
+    found = {
+        preset: {
+            "options": asdict(options),
+            "stages": {str(scale): [stated(part) for part in model.stages(preset, scale)] for scale in model.SCALES},
         }
+        for preset, options in model.PRESETS.items()
+    }
     return json.loads(json.dumps(found))
 
 
@@ -297,13 +299,15 @@ def test_output_changes_only_with_the_result_number(step: str) -> None:
                 np.testing.assert_allclose(made[name], golden[name], rtol=1e-3, err_msg=name)
 
 
-def test_recipes_and_presets_change_only_with_the_result_number() -> None:
-    assert recipes() == json.loads(golden_path(RECIPES).read_text())
+@pytest.mark.parametrize("name", MODELS)
+def test_recipes_and_presets_change_only_with_the_result_number(name: str) -> None:
+    assert recipes(name) == json.loads(golden_path(name).read_text())
 
 
 if __name__ == "__main__":
-    for step in sys.argv[1:] or [RECIPES, *(step.__name__ for step in STEPS)]:
-        if step == RECIPES:
-            golden_path(step).write_text(json.dumps(recipes(), indent=1, sort_keys=True) + "\n")
+    for step in sys.argv[1:] or [*MODELS, *(step.__name__ for step in STEPS)]:
+        if step in MODELS:
+            golden_path(step).parent.mkdir(exist_ok=True)
+            golden_path(step).write_text(json.dumps(recipes(step), indent=1, sort_keys=True) + "\n")
         else:
             np.savez_compressed(golden_path(step), **everything()[step])  # type: ignore[arg-type]

@@ -15,26 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).parent
-NOT_PLUGINS = {
-    "__init__",
-    "affinity_geometry",
-    "archive",
-    "checkpoint",
-    "gpemsr_recipe",
-    "indexer",
-    "published",
-    "published_affinity",
-    "published_edsr",
-    "published_lpips",
-    "reference",
-    "stage",
-    "vqgan",
-}
 
 
 def names(kind: str) -> list[str]:
-    """Names of the plug-ins that come with emsr, ``kind`` being a folder such as "models"."""
-    return sorted(file.stem for file in (PACKAGE / kind).glob("*.py") if file.stem not in NOT_PLUGINS)
+    """Names of the plug-ins that come with emsr, ``kind`` being a folder such as "models": files that state SCALES."""
+    return sorted(file.stem for file in (PACKAGE / kind).glob("*.py") if has(file, "SCALES"))
 
 
 def module_name(kind: str, name: str) -> str:
@@ -53,7 +38,7 @@ def file_of(kind: str, name: str) -> Path:
         raise ValueError(f"{kind.removesuffix('s')} name {name!a} is no name of a Python module; correct it")
     if "." not in name:
         file = PACKAGE / kind / f"{name}.py"
-        if file.is_file() and name not in NOT_PLUGINS:
+        if file.is_file() and has(file, "SCALES"):
             return file
         raise ValueError(unknown(f"{kind.removesuffix('s')} name", name, names(kind)))
     try:
@@ -74,7 +59,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _tree(file: Path, _modified: int) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 

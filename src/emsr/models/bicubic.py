@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from emsr.layers.upscale import bicubic
+from emsr.models.section import SingleSection
 from emsr.models.stage import Stage
 
 SCALES = (2, 4, 8, 16)
@@ -30,30 +30,16 @@ def stages(preset: str, scale: int) -> tuple[Stage, ...]:
     return RECIPES[preset]
 
 
-def build(scale: int, sections: int, options: Options) -> nn.Module:
+def build(scale: int, sections: int, options: Options) -> Bicubic:
     """The interpolation by ``scale``; of ``sections`` it reads the centre alone."""
     return Bicubic(scale, sections)
 
 
-class Bicubic(nn.Module):
+class Bicubic(SingleSection):
     """Keys' cubic, a = -0.5, pixel centres at halves, edge pixels repeated: ``degradation.upsample`` in torch."""
 
-    def __init__(self, scale: int, sections: int) -> None:
-        super().__init__()
-        self.scale, self.sections = scale, sections
+    halo = 2
 
-    def forward(self, lr: Tensor) -> Tensor:
-        """(batch, sections, 1, y, x) -> (batch, 1, scale*y, scale*x) of the centre; not clamped."""
-        return self.centre([self.section(lr[:, i]) for i in range(lr.shape[1])])
-
-    def section(self, lr: Tensor) -> tuple[Tensor]:
-        """What depends on one section (batch, 1, y, x) alone: the section itself."""
-        return (lr,)
-
-    def centre(self, states: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        """(batch, 1, scale*y, scale*x) from the states of the sections in order."""
-        lr = F.pad(states[len(states) // 2][0], (2, 2, 2, 2), mode="replicate")
-        # antialias chooses a = -0.5; it changes nothing else when enlarging
-        sr = F.interpolate(lr, scale_factor=self.scale, mode="bicubic", align_corners=False, antialias=True)
-        border = 2 * self.scale
-        return sr[..., border:-border, border:-border]
+    def enlarge(self, lr: Tensor) -> Tensor:
+        """(batch, 1, y, x) -> (batch, 1, scale*y, scale*x), not clamped."""
+        return bicubic(lr, self.scale)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from emsr.layers.blocks import conv, trunk
+from emsr.layers.upscale import upsampler
+from emsr.models.section import SingleSection
 from emsr.models.stage import Stage
 
 SCALES = (2, 4, 8, 16)
@@ -78,34 +79,26 @@ def build(scale: int, sections: int, options: Options) -> Edsr:
     return Edsr(scale, sections, options)
 
 
-class Edsr(nn.Module):
+class Edsr(SingleSection):
     """Features, residual blocks with a skip around them all, enlargement by 2 as often as the scale asks."""
 
     def __init__(self, scale: int, sections: int, options: Options) -> None:
-        super().__init__()
+        super().__init__(scale, sections)
         width = options.width
-        self.scale, self.sections, self.mean = scale, sections, options.mean
+        self.mean = options.mean
+        self.halo = 2 * options.blocks + 4
         self.first = conv(1, width)
         self.blocks = trunk(width, options.blocks, options.res_scale)
         self.join = conv(width, width)
-        lifts = range(scale.bit_length() - 1)
-        self.ups = nn.Sequential(*(nn.Sequential(conv(width, 4 * width), nn.PixelShuffle(2)) for _ in lifts))
+        self.ups = upsampler(width, scale)
         self.last = conv(width, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.reset_parameters()  # as published, in the blocks too
 
-    def forward(self, lr: Tensor) -> Tensor:
-        """(batch, sections, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x) of the centre, not clamped."""
-        return self.centre([self.section(lr[:, i]) for i in range(lr.shape[1])])
-
-    def section(self, lr: Tensor) -> tuple[Tensor]:
-        """What is kept of a section (batch, 1, y, x): itself, for no other section needs more of it."""
-        return (lr,)
-
-    def centre(self, states: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        """(batch, 1, scale*y, scale*x) from the states of the sections in order."""
-        features = self.first(states[len(states) // 2][0] - self.mean)
+    def enlarge(self, lr: Tensor) -> Tensor:
+        """(batch, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x), not clamped."""
+        features = self.first(lr - self.mean)
         deep = features + self.join(self.blocks(features))
         sr: Tensor = self.last(self.ups(deep)) + self.mean
         return sr

@@ -41,7 +41,8 @@ class Stage:
     clip: float = 0.0  # largest norm of the gradient; 0 = no limit
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
-    image_weight: float = 1.0  # mean absolute difference
+    image_weight: float = 1.0  # difference of the images
+    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image: how that difference is measured
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 EPSILON = 1e-5
+CHARBONNIER = 1e-6  # keeps the root smooth at no difference (Lai et al. 2017, section 3.2)
 AXES = (2, 3, 4)  # z, y, x of (batch, channels, z, y, x)
 
 
@@ -56,6 +57,16 @@ def endpoint_error(flow: Tensor, truth: Tensor, inside: Tensor, share: Tensor | 
     """
     length = (flow - truth).square().sum(1, keepdim=True).add(1e-12).sqrt()
     return (length * inside).sum() / (inside.sum().clamp(min=1) if share is None else share)
+
+
+def image_error(sr: Tensor, hr: Tensor, kind: str) -> Tensor:
+    """Mean over all voxels of |d|, "absolute"; d^2, "squared"; or sqrt(d^2 + 1e-6), "charbonnier", with d = sr - hr."""
+    difference = sr.float() - hr.float()
+    if kind == "squared":
+        return difference.square().mean()
+    if kind == "charbonnier":
+        return (difference.square() + CHARBONNIER).sqrt().mean()
+    return difference.abs().mean()
 
 
 def eight_bits(image: Tensor) -> Tensor:

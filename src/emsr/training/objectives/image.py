@@ -1,4 +1,4 @@
-"""Any super-resolver: the mean absolute difference between its image and hr."""
+"""Any super-resolver: the difference between its image and hr."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from emsr.training.data import Batch, Request, cut
+from emsr.training.losses import image_error
 from emsr.training.objective import Losses, Turn
 from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, compare, grey, means, unit
 
@@ -44,10 +45,9 @@ class Image:
         return cut(batch, count)
 
     def losses(self, batch: Batch, step: int) -> Losses:
-        """Mean absolute difference of sr and hr (batch, 1, scale*y, scale*x) in [0, 1], a scalar."""
+        """Mean difference of sr and hr (batch, 1, scale*y, scale*x) in [0, 1], as the stage measures it; a scalar."""
         sr = self.network(unit(batch.lr, self.context.device))
-        difference = (sr.float() - unit(batch.hr, self.context.device)).abs().mean()
-        return {"loss": difference}
+        return {"loss": image_error(sr, unit(batch.hr, self.context.device), self.stage.image_error)}
 
     def after(self, step: int) -> None:
         """Nothing follows a step."""

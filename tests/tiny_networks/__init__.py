@@ -1,0 +1,37 @@
+"""For each super-resolver a file of its name: what makes it small enough for tests, and its published size.
+
+``OPTIONS`` are changes to preset ``small``; ``COUNTS`` are parameters by preset and scale; ``TRAINS`` is False for what
+no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network, and
+``MULTIPLE`` what the sides of its windows are multiples of.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from emsr import plugins
+
+NAMES = [name for name in plugins.names("models") if plugins.output(plugins.file_of("models", name)) == "sr"]
+
+
+def about(name: str) -> ModuleType:
+    """The file of model ``name`` in this folder; a model without one fails."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def options(name: str) -> Any:
+    """The options of the small network."""
+    return replace(plugins.load("models", name).PRESETS["small"], **about(name).OPTIONS)
+
+
+def build(name: str, scale: int, sections: int = 1) -> Any:
+    """The small network, untrained."""
+    return plugins.load("models", name).build(scale, sections, options(name))
+
+
+def multiple(name: str) -> int:
+    """What the sides of windows must be multiples of."""
+    return int(getattr(about(name), "MULTIPLE", 1))

@@ -1,0 +1,3 @@
+OPTIONS: dict[str, object] = {}
+COUNTS = {("published", 4): 0}
+TRAINS = False
