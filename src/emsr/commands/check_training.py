@@ -163,7 +163,7 @@ def _check_parts(network: nn.Module, stage: Stage) -> None:
     from emsr.training.objectives import image
 
     descent.check(network, stage, 1, group.parts(stage, 1))
-    if stage.objective == "image":
+    if stage.objective in ("image", "heads"):
         with said_of(f"stage {stage.name}"):
             image.check(network, stage)
 

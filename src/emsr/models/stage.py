@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "affinity", "none"]
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "heads", "affinity", "none"]
 Record = TypeVar("Record")
 
 
@@ -48,7 +48,7 @@ class Stage:
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
     image_weight: float = 1.0  # difference of the images
-    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image: how that difference is measured
+    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image, heads: how it is measured
     early_weight: float = 0.0  # image: share of what a network makes on the way to sr; the rest is sr's
     early_until: float = 0.0  # image: fraction of the steps after which that share has fallen to 0; 0 = it stays
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
