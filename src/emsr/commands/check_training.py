@@ -158,10 +158,14 @@ def _check_stage(training: Training, options: Any, stage: Stage, multiple: int) 
 
 
 def _check_parts(network: nn.Module, stage: Stage) -> None:
-    """A batch can be cut into the parts that the recipe asks for."""
+    """A batch can be cut into the parts that the recipe asks for, and the network has what it trains apart."""
     from emsr.training import descent, group
+    from emsr.training.objectives import image
 
     descent.check(network, stage, 1, group.parts(stage, 1))
+    if stage.objective in ("image", "heads"):
+        with said_of(f"stage {stage.name}"):
+            image.check(network, stage)
 
 
 def _check_recipe(options: Any, stage: Stage) -> None:

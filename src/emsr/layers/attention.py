@@ -1,4 +1,4 @@
-"""Attention over positions (non-local block, spec A.1) and over neighbours (3DA, spec C.7)."""
+"""Attention over positions (non-local block, spec A.1), neighbours (3DA, spec C.7) and channels (Zhang et al. 2018)."""
 
 from __future__ import annotations
 
@@ -32,6 +32,23 @@ class NonLocal(nn.Module):
 
 def _tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+
+
+class ChannelAttention(nn.Module):
+    """Each channel times a number in (0, 1) that two layers make of the means of all channels (RCAN, eq. 10)."""
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        self.reduce = conv(width, width // reduction, kernel=1)
+        self.restore = conv(width // reduction, width, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, y, x) -> the same shape."""
+        return x * self.gate(x.mean((2, 3), keepdim=True))
+
+    def gate(self, pooled: Tensor) -> Tensor:
+        """One number a channel, (batch, width, 1, 1), however it was pooled -> its factor in (0, 1)."""
+        return torch.sigmoid(self.restore(F.relu(self.reduce(pooled))))
 
 
 class SectionAttention(nn.Module):

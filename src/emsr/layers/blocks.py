@@ -27,9 +27,9 @@ def _group_norm(groups: int, group_channels: int, channels: int) -> nn.GroupNorm
     return nn.GroupNorm(groups or max(1, channels // group_channels), channels, eps=1e-6)
 
 
-def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """A convolution with bias that keeps the size (up to its stride)."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A convolution that keeps the size (up to its stride)."""
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias)
 
 
 def up(inputs: int, outputs: int) -> nn.ConvTranspose2d:
@@ -72,11 +72,11 @@ class ResidualBlock(nn.Module):
 class PlainBlock(nn.Module):
     """x + res_scale * Conv(ReLU(Conv(x))), without normalisation, small at the start (spec C.1, RBnoBN)."""
 
-    def __init__(self, width: int, res_scale: float = 1.0) -> None:
+    def __init__(self, width: int, res_scale: float = 1.0, kernel: int = 3) -> None:
         super().__init__()
         self.res_scale = res_scale
-        self.conv1 = conv(width, width)
-        self.conv2 = conv(width, width)
+        self.conv1 = conv(width, width, kernel)
+        self.conv2 = conv(width, width, kernel)
         for layer in (self.conv1, self.conv2):
             if not layer.weight.is_meta:  # there it would draw nothing and import torch's compiler: a second
                 nn.init.kaiming_normal_(layer.weight)
@@ -86,6 +86,36 @@ class PlainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, y, x) -> the same shape."""
         return torch.add(x, self.conv2(F.relu(self.conv1(x), inplace=True)), alpha=self.res_scale)
+
+
+class Recursive(nn.Module):
+    """Conv(ReLU(Conv(ReLU(x)))), what a residual unit adds; a network applies the same weights again and again.
+
+    With ``norms`` there are as many turns, each of which normalises over the batch by numbers of its own before it
+    activates.
+    """
+
+    def __init__(self, width: int, norms: int = 0, bias: bool = True) -> None:
+        super().__init__()
+        self.conv1 = conv(width, width, bias=bias)
+        self.conv2 = conv(width, width, bias=bias)
+        self.norm1 = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(norms))
+        self.norm2 = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(norms))
+        he(self.conv1, self.conv2)
+
+    def forward(self, x: Tensor, turn: int) -> Tensor:
+        """(batch, width, y, x) -> the same shape, at the ``turn``-th application from 0."""
+        first, second = (norms[turn] if len(norms) else nn.Identity() for norms in (self.norm1, self.norm2))
+        inner: Tensor = self.conv2(F.relu(second(self.conv1(F.relu(first(x))))))
+        return inner
+
+
+def he(*layers: nn.Conv2d) -> None:
+    """Let signals through many convolutions with ReLU keep their size at the start (He et al. 2015); biases are 0."""
+    for layer in layers:
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def trunk(width: int, blocks: int, res_scale: float = 1.0) -> nn.Sequential:

@@ -32,8 +32,16 @@ def steps(scale: int) -> list[int]:
     return [2] * (scale.bit_length() - 1)
 
 
-def upsampler(width: int, scale: int) -> nn.Sequential:
-    """For each of ``steps(scale)`` a convolution to factor^2 times the width and a PixelShuffle (Shi et al. 2016)."""
+def upsampler(width: int, scale: int, outputs: int | None = None) -> nn.Sequential:
+    """For each of ``steps(scale)`` a convolution to factor^2 times the width and a PixelShuffle (Shi et al. 2016).
+
+    From the first of them on there are ``outputs`` channels, or ``width``.
+    """
+    outputs = outputs or width
+    widths = [width, *(outputs for _ in steps(scale))]
     return nn.Sequential(
-        *(nn.Sequential(conv(width, factor**2 * width), nn.PixelShuffle(factor)) for factor in steps(scale))
+        *(
+            nn.Sequential(conv(inputs, factor**2 * outputs), nn.PixelShuffle(factor))
+            for inputs, factor in zip(widths, steps(scale), strict=False)
+        )
     )

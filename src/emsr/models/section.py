@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from emsr.layers.upscale import bicubic
+
 
 class SingleSection(nn.Module):
     """A super-resolver of single sections; of neighbours it makes nothing.
@@ -36,3 +38,36 @@ class SingleSection(nn.Module):
     def centre(self, states: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """(batch, 1, scale*y, scale*x) from the states of the sections in order."""
         return self.enlarge(states[len(states) // 2][0])
+
+
+class Refiner(SingleSection):
+    """A super-resolver that enlarges first, by bicubic interpolation, and works on sr's own grid from then on.
+
+    A voxel of what it makes depends on those of the enlarged section that are at most ``reach`` away in y and in x.
+    """
+
+    def __init__(self, scale: int, sections: int, reach: int) -> None:
+        super().__init__(scale, sections)
+        self.reach = reach
+        self.halo = -(-reach // scale) + 2  # two lr pixels on each side make a pixel between them
+
+    @abstractmethod
+    def refine(self, large: Tensor) -> Tensor:
+        """The enlarged section (batch, 1, y, x) -> a better one."""
+
+    def enlarge(self, lr: Tensor) -> Tensor:
+        """(batch, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x), not clamped."""
+        return self.refine(bicubic(lr, self.scale))
+
+
+def check_scale(model: str, scale: int, legal: Sequence[int]) -> None:
+    """Raise ValueError for a scale that ``model`` does not have."""
+    if scale not in legal:
+        raise ValueError(f"scale {scale} is not one of {model}'s: use one of {', '.join(map(str, legal))}")
+
+
+def check_counts(model: str, **counts: int) -> None:
+    """Raise ValueError for an option, given by its name, that is under 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} {count} makes no {model}: use 1 or more")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "affinity", "none"]
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "heads", "affinity", "none"]
 Record = TypeVar("Record")
 
 
@@ -25,13 +25,18 @@ class Stage:
     batch: int
     patch: int
     learning_rate: float
-    betas: tuple[float, float] = (0.9, 0.99)
+    optimiser: Literal["adam", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.99)  # "sgd": the first is its momentum
+    weight_decay: float = 0.0  # how much of each weight is added to its gradient
     schedule: Literal["cosine", "restarts", "halvings"] = "cosine"
     warmup: int = 0  # steps of linear rise before the schedule's own value
     restarts: tuple[int, ...] = ()  # "restarts": steps at which the rate returns to learning_rate
     periods: tuple[int, ...] = ()  # "restarts": length of each cosine in steps, one more than restarts
     halvings: tuple[int, ...] = ()  # "halvings": steps from which on the rate is half of what it was
+    halving: float = 0.5  # "halvings": that half, where a paper divides by another number
     minimum_rate: float = 1e-7  # where a cosine ends
+    slow: tuple[str, ...] = ()  # parts of the network that learn at another rate
+    slow_factor: float = 0.1  # slow: their rate, of that of the others
     weight_ema: float = 0.0  # decay of the averaged weights that are validated and saved; 0 = the weights themselves
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # float16 scales the loss
     accumulate: int = 1  # parts in which a batch goes through the network, to need less memory
@@ -39,10 +44,13 @@ class Stage:
     checkpoint_every: int = 0  # steps; 0 = never: a killed training begins anew
     augment: bool = True  # the eight orientations of a patch; affinity: of each, and upside down
     clip: float = 0.0  # largest norm of the gradient; 0 = no limit
+    clip_change: float = 0.0  # largest product of rate and gradient of a weight (Kim et al. 2016, VDSR); 0 = no limit
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
     image_weight: float = 1.0  # difference of the images
-    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image: how that difference is measured
+    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image, heads: how it is measured
+    early_weight: float = 0.0  # image: share of what a network makes on the way to sr; the rest is sr's
+    early_until: float = 0.0  # image: fraction of the steps after which that share has fallen to 0; 0 = it stays
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries

@@ -17,18 +17,20 @@ from emsr.training.objective import Losses, Turn
 
 
 class Descent:
-    """Adam for one turn of a stage. Batches come in ``count`` parts, of which this process sees some."""
+    """The optimiser of one turn of a stage. Batches come in ``count`` parts, of which this process sees some."""
 
     def __init__(self, turn: Turn, stage: Stage, device: str, group: Group, count: int) -> None:
         self.turn, self.stage, self.device, self.group, self.count = turn, stage, device, group, count
         check(turn.network, stage, group.size, count)
-        self.optimiser = torch.optim.Adam(trained(turn.network), lr=stage.learning_rate, betas=stage.betas)
+        self.optimiser = optimiser(turn.network, stage)
         self.scaler = scaler(stage.precision, device)
+        self.rate = 0.0
 
     def descend(self, parts: Sequence[Any], step: int) -> dict[str, float]:
         """Follow the gradient of the mean loss of all parts once; returns the losses by name, means over all parts."""
+        self.rate = schedule.rate(self.stage, step - self.turn.first_step)
         for group in self.optimiser.param_groups:
-            group["lr"] = schedule.rate(self.stage, step - self.turn.first_step)
+            group["lr"] = self.rate * group.get("factor", 1)
         self.turn.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         found = []
@@ -44,9 +46,12 @@ class Descent:
     def _step(self) -> None:
         network = self.turn.network
         self.group.add(parameter.grad for parameter in trained(network) if parameter.grad is not None)
-        if self.stage.clip:
+        if self.stage.clip or self.stage.clip_change:
             self.scaler.unscale_(self.optimiser)
+        if self.stage.clip:
             nn.utils.clip_grad_norm_(trained(network), self.stage.clip)
+        if self.stage.clip_change and self.rate:
+            nn.utils.clip_grad_value_(trained(network), self.stage.clip_change / self.rate)
         self.scaler.step(self.optimiser)
         self.scaler.update()
 
@@ -58,9 +63,29 @@ class Descent:
         return dict(zip(found[0], (sums / self.count).tolist(), strict=True))
 
 
+def optimiser(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    """Adam, or stochastic gradient descent with momentum, over what is trained; slow parts are a group of their own."""
+    slow = {name for name, _ in network.named_parameters() if name.startswith(tuple(f"{part}." for part in stage.slow))}
+    groups: list[dict[str, Any]] = [{"params": trained(network)}]
+    if slow:
+        named = [(name, each) for name, each in network.named_parameters() if each.requires_grad]
+        groups = [
+            {"params": [each for name, each in named if name not in slow]},
+            {"params": [each for name, each in named if name in slow], "factor": stage.slow_factor},
+        ]
+    rate, decay = stage.learning_rate, stage.weight_decay
+    if stage.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=stage.betas[0], weight_decay=decay)
+    return torch.optim.Adam(groups, lr=rate, betas=stage.betas, weight_decay=decay)
+
+
 def check(network: nn.Module, stage: Stage, size: int, count: int) -> None:
     """Raise ValueError for a network that sees a batch in ``count`` parts, by ``size`` processes, otherwise than as a
-    whole."""
+    whole, and for one without the parts that are to learn slowly."""
+    names = [name for name, _ in network.named_children()]
+    for part in stage.slow:
+        if part not in names:
+            raise ValueError(f"stage {stage.name}: slow {part!r} is no part of the network: use of {', '.join(names)}")
     alone = [type(part).__name__ for part in network.modules() if isinstance(part, _BatchNorm)]
     together = count == size and all(name == "SyncBatchNorm" for name in alone)
     if alone and count > 1 and not together:

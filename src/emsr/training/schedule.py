@@ -12,7 +12,7 @@ def rate(stage: Stage, step: int) -> float:
     """Learning rate of ``stage`` at ``step``: its schedule, risen to over ``stage.warmup`` steps."""
     rise = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if stage.schedule == "halvings":
-        return rise * stage.learning_rate / 2 ** sum(step >= halving for halving in stage.halvings)
+        return rise * stage.learning_rate * stage.halving ** sum(step >= halving for halving in stage.halvings)
     if stage.schedule == "restarts":
         start, period = segment(step, stage.restarts, stage.periods)
     else:
@@ -37,3 +37,10 @@ def segment(step: int, restarts: Sequence[int], periods: Sequence[int]) -> tuple
 def averaging(step: int, decay: float) -> float:
     """Share that averaged weights keep at ``step``: ``decay`` in the long run, less at first to forget the start."""
     return min(decay, (1 + step) / (10 + step))
+
+
+def early(stage: Stage, step: int) -> float:
+    """Share of the loss, at ``step``, that is of images made on the way to sr: falling evenly, or the same always."""
+    if not stage.early_until:
+        return stage.early_weight
+    return stage.early_weight * max(0.0, 1 - step / (stage.early_until * stage.steps))

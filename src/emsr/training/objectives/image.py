@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
+from emsr.models.stage import Stage
+from emsr.training import schedule
 from emsr.training.data import Batch, Request, cut
 from emsr.training.losses import image_error
 from emsr.training.objective import Losses, Turn
@@ -24,6 +27,7 @@ class Image:
 
     def __init__(self, context: Context) -> None:
         self.context, self.stage, self.network = context, context.stage, context.network
+        check(self.network, self.stage)
         self.request = Request(self.stage.patch, context.scale, self.stage.batch, augment=self.stage.augment)
         self.patches = context.patches(self.request, "training")
         self._validation: list[Batch] | None = None
@@ -45,9 +49,19 @@ class Image:
         return cut(batch, count)
 
     def losses(self, batch: Batch, step: int) -> Losses:
-        """Mean difference of sr and hr (batch, 1, scale*y, scale*x) in [0, 1], as the stage measures it; a scalar."""
-        sr = self.network(unit(batch.lr, self.context.device))
-        return {"loss": image_error(sr, unit(batch.hr, self.context.device), self.stage.image_error)}
+        """Mean difference of sr and hr (batch, 1, scale*y, scale*x) in [0, 1], as the stage measures it; a scalar.
+
+        A network with a method ``images`` makes several on the way (each of them as sr, which is the last); their mean
+        difference has the share of the loss that the stage says.
+        """
+        lr, hr = unit(batch.lr, self.context.device), unit(batch.hr, self.context.device)
+        weight, share = self.stage.image_weight, schedule.early(self.stage, step)
+        if not share:
+            return {"loss": weight * image_error(self.network(lr), hr, self.stage.image_error)}
+        network: Any = self.network
+        *early, last = (image_error(image, hr, self.stage.image_error) for image in network.images(lr))
+        earlier = torch.stack(early).mean()
+        return {"loss": weight * (share * earlier + (1 - share) * last), "image": last, "early": earlier}
 
     def after(self, step: int) -> None:
         """Nothing follows a step."""
@@ -61,6 +75,12 @@ class Image:
     def health(self, network: nn.Module) -> dict[str, float]:
         """The same on more patches, beside bicubic."""
         return health(self.context, network, self.request)
+
+
+def check(network: Any, stage: Stage) -> None:
+    """Raise ValueError for a loss of images that the network does not make."""
+    if stage.early_weight and not hasattr(network, "images"):
+        raise ValueError(f"early_weight {stage.early_weight} of a network that makes no image but sr: use 0")
 
 
 def score(context: Context, network: Any, batches: Iterable[Batch]) -> dict[str, float]:

@@ -1,0 +1,43 @@
+"""What the recipes of super-resolvers have in common that one stage trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from emsr.models.stage import Stage
+
+PUBLISHED = Stage(
+    "image",
+    "image",
+    steps=300_000,
+    batch=16,
+    patch=48,
+    learning_rate=1e-4,
+    betas=(0.9, 0.999),
+    schedule="halvings",
+    halvings=(150_000, 225_000, 270_000, 285_000),
+    validate_every=5_000,
+    checkpoint_every=5_000,
+)
+PATCHES = {2: 48, 3: 48, 4: 48, 8: 32, 16: 32}  # lr pixels
+
+
+def small(published: Stage, **changes: Any) -> Stage:
+    """What of a paper's recipe is left on one core: its loss; the rest is what trains small networks fast."""
+    short: dict[str, Any] = {
+        **{"steps": 6_000, "batch": 4, "validate_every": 500, "checkpoint_every": 250},
+        **{"optimiser": "adam", "betas": (0.9, 0.99), "weight_decay": 0.0, "clip": 1.0, "clip_change": 0.0},
+        **{"learning_rate": 1e-3, "schedule": "cosine", "halvings": (), "halving": 0.5, "minimum_rate": 1e-5},
+        **{"warmup": 100, "weight_ema": 0.995, "precision": "bfloat16", "image_weight": 1.0},
+    }
+    return replace(published, **{**short, **changes})
+
+
+def stages(
+    recipes: Mapping[str, tuple[Stage, ...]], patches: Mapping[str, Mapping[int, int]], preset: str, scale: int
+) -> tuple[Stage, ...]:
+    """The only stage of ``preset``, its patches as large as they are at ``scale``."""
+    (stage,) = recipes[preset]
+    return (replace(stage, patch=patches[preset][scale]),)
