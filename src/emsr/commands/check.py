@@ -221,6 +221,7 @@ def admitted_source(source: Source, image: str, volume: Volume, layout: Layout) 
 def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
     """The weights super-resolve, take the window, are whole and fit the network that their card describes."""
     from emsr.commands.check_training import said_of
+    from emsr.inference.allocation import check_protocol
     from emsr.plan import check_window
 
     path = Path(weights.path)
@@ -229,6 +230,7 @@ def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
     if window is None:
         raise ValueError(f"card of {path} states no window; set superresolve.window, in lr pixels")
     with said_of(f"weights {path} of volume {name}"):
+        check_protocol(card, path)
         check_window(window, how.overlap, card)
     _check_tensors(path, card)
 

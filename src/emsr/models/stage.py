@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "affinity", "none"]
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "dual", "affinity", "none"]
 Record = TypeVar("Record")
 
 
@@ -39,10 +39,19 @@ class Stage:
     checkpoint_every: int = 0  # steps; 0 = never: a killed training begins anew
     augment: bool = True  # the eight orientations of a patch; affinity: of each, and upside down
     clip: float = 0.0  # largest norm of the gradient; 0 = no limit
+    weight_decay: float = 0.0  # share of the weights that is added to their gradient
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
     image_weight: float = 1.0  # difference of the images
-    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image: how that difference is measured
+    image_error: Literal["absolute", "squared", "charbonnier"] = (
+        "absolute"  # image, dual: how that difference is measured
+    )
+    # dual: two directions of one network; sums over an image divided by its hr voxels
+    guide_weight: float = 0.0  # of the squared difference of its lr to lr; 0 = scale^2
+    latent_weight: float = 0.0  # of the squares of its latents
+    cycle_weight: float = 0.0  # of hr made again of its own lr, in 8 bits, and its latents
+    alternate: bool = False  # a descent for each direction, one after the other
+    protocol: Literal["super-resolution", "rescaling"] = "super-resolution"  # what is enlarged: lr, or its own lr
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries

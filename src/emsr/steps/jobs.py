@@ -206,6 +206,7 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     """The network as inference calls it, by section, or by volume where it gives several channels; and, where
     accelerators compute layers of it, "accelerators": which.
     """
+    from emsr.inference.deviation import sampled
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
     from emsr.layers.accelerators import accelerate
@@ -214,6 +215,8 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     kind = VolumeNetwork if allocated.get("channels") else Network
     module = checkpoint.load(card, device)
     used = accelerate(module, allocated["settings"].get("accelerators") or {})
+    if samples := allocated["settings"].get("samples"):
+        module = sampled(module, samples, card)
     return kind(module, device, allocated["precision"]), {"accelerators": used} if used else {}
 
 

@@ -22,7 +22,9 @@ class Descent:
     def __init__(self, turn: Turn, stage: Stage, device: str, group: Group, count: int) -> None:
         self.turn, self.stage, self.device, self.group, self.count = turn, stage, device, group, count
         check(turn.network, stage, group.size, count)
-        self.optimiser = torch.optim.Adam(trained(turn.network), lr=stage.learning_rate, betas=stage.betas)
+        self.optimiser = torch.optim.Adam(
+            trained(turn.network), lr=stage.learning_rate, betas=stage.betas, weight_decay=stage.weight_decay
+        )
         self.scaler = scaler(stage.precision, device)
 
     def descend(self, parts: Sequence[Any], step: int) -> dict[str, float]:
