@@ -16,11 +16,14 @@ import emsr
 from emsr.degradation import degrade
 from emsr.inference import allocation, rescaling
 from emsr.inference.deviation import Deviation, normal
+from emsr.metrics.image import psnr
 from emsr.models import checkpoint, edsr, irn, snadn
 from emsr.models.stage import Stage
+from emsr.steps.rescale import rescale
 from emsr.steps.score import score
 from emsr.steps.train import train
 from emsr.stores.card import read_card
+from emsr.stores.zarr import open_array
 from emsr.training.data import Series
 from emsr.training.objectives import dual
 from emsr.training.objectives.context import Context
@@ -249,6 +252,23 @@ def test_a_network_enlarges_its_own_lr(rescaler: Path) -> None:
     made = (network.down(padded)[0].clamp(0, 1) * 255).round()
     assert np.array_equal(made[0, 0].numpy(), lr[0])
     assert np.abs(again[:, :43, :50].astype(int) - hr).mean() < 30
+
+
+def test_small_images_on_disk(rescaler: Path, trained: Path, tmp_path: Path) -> None:
+    hr = texture(10, 43, 50)
+    card, out = put(tmp_path, "hr", hr, {"4": "black"}), tmp_path / "small.json"
+    rescale(card, rescaler, out)
+    made, own = read_card(out), rescaling.coarser(hr[:, :40, :48], rescaler)
+    assert np.array_equal(open_array(tmp_path / "small.zarr").read().result(), own)
+    again = rescaling.finer(own, rescaler)
+    rows = [psnr(hr[z, :40, :48], again[z]) for z in range(10) if z != 4]
+    assert made["rescaled_psnr"] == pytest.approx(np.mean(rows))
+    assert (made["voxel_size_nm"], made["damaged"]) == ([40, 16, 16], {"4": "black"})
+    with pytest.raises(ValueError, match=r"small\.json is of protocol rescaling"):
+        allocation.check_weights(checkpoint.load_card(trained), trained, made, out)
+    with pytest.raises(ValueError, match="was trained to enlarge lr that is given"):
+        rescale(card, trained, tmp_path / "other.json")
+    assert not (tmp_path / "other.zarr").exists()
 
 
 def test_protocols_never_meet(trained: Path, rescaler: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Everything here is computed in float32 under autocast too, because less precisio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class Dense(nn.Module):
         seen = [x]
         for branch in self.branches:
             own = x
-            for layer in branch:  # type: ignore[union-attr]
+            for layer in cast(nn.ModuleList, branch):
                 own = torch.cat([own, F.leaky_relu(layer(own), LEAK)], 1)
             seen.append(own[:, x.shape[1] :])
         joined: Tensor = self.fuse(torch.cat(seen, 1))
@@ -98,18 +99,17 @@ class Transform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, y, x) -> the same shape, float32 (float64 of float64)."""
-        return self._through(x, list(self.blocks), lambda block: block.forward)
+        return self._through(x, list(self.blocks))
 
     def inverse(self, x: Tensor) -> Tensor:
         """What ``forward`` made ``x`` of."""
-        return self._through(x, list(self.blocks)[::-1], lambda block: block.inverse)
+        blocks: list[Any] = list(self.blocks)
+        return self._through(x, [block.inverse for block in reversed(blocks)])
 
-    def _through(
-        self, x: Tensor, blocks: Sequence[nn.Module], way: Callable[[nn.Module], Callable[[Tensor], Tensor]]
-    ) -> Tensor:
+    def _through(self, x: Tensor, ways: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype == torch.float64 else x.float()
             made = x[:, : self.coupled]
-            for block in blocks:
-                made = way(block)(made)
+            for way in ways:
+                made = way(made)
             return torch.cat([made, x[:, self.coupled :]], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from emsr.layers.sparse_attention import SparseAttention
 from emsr.layers.upscale import steps
 from emsr.models.section import SingleSection
 
-PYRAMIDS = {"haar": Haar, "laplacian": Laplacian}
+PYRAMIDS: dict[str, type[Haar] | type[Laplacian]] = {"haar": Haar, "laplacian": Laplacian}
 POSITIONS = ("lr", "hr")
 Latents = Sequence[Tensor]
 
@@ -104,7 +105,7 @@ class Level(nn.Module):
     ) -> None:
         """Of ``channels`` the first ``image`` are the image; ``most`` others are coupled, all of them if it is 0."""
         super().__init__()
-        self.pyramid = PYRAMIDS[pyramid](channels)
+        self.pyramid: Haar | Laplacian = PYRAMIDS[pyramid](channels)
         self.channels, self.image = self.pyramid.channels, image
         high = self.channels - image
         high = min(high, most) if most else high
@@ -148,16 +149,17 @@ class Invertible(Dual):
     ) -> None:
         super().__init__(scale, sections)
         self.image = channels
-        self.levels = nn.ModuleList()
+        levels: list[Level] = []
         for _ in steps(scale):
-            level = Level(channels, self.image, blocks, pyramid, module, most, lift)
-            self.levels.append(level)
-            channels = level.channels
-        self.halo = None if lift else _halo(list(self.levels))
+            inside = levels[-1].channels if levels else channels
+            levels.append(Level(inside, self.image, blocks, pyramid, module, most, lift))
+        self.levels = nn.ModuleList(levels)
+        self.latent_channels = levels[-1].channels - self.image
+        self.halo = None if lift else _halo(levels)
 
     def latent_shapes(self, y: int, x: int) -> list[tuple[int, int, int]]:
         """One of all channels but the image."""
-        return [(int(self.levels[-1].channels) - self.image, y, x)]
+        return [(self.latent_channels, y, x)]
 
     def _down(self, hr: Tensor) -> tuple[Tensor, Latents]:
         x = hr if hr.dtype == torch.float64 else hr.float()
@@ -175,13 +177,13 @@ class Invertible(Dual):
         return x
 
 
-def _halo(levels: Sequence[nn.Module]) -> int:
+def _halo(levels: Sequence[Level]) -> int:
     """How far ``up`` sees, in lr pixels: every block twice its modules' radius at the resolution of its level."""
     halo = 0
     for level in levels:  # from hr on
-        blocks = level.transform.blocks  # type: ignore[union-attr]
-        halo = -(-halo // 2) + level.pyramid.reach  # type: ignore[operator,union-attr]
-        halo += sum(block.phi.radius + max(block.rho.radius, block.eta.radius) for block in blocks)  # type: ignore[union-attr,misc]
+        blocks: Any = level.transform.blocks
+        halo = -(-halo // 2) + level.pyramid.reach
+        halo += sum(block.phi.radius + max(block.rho.radius, block.eta.radius) for block in blocks)
     return halo
 
 

@@ -12,6 +12,7 @@ from emsr.models.stage import Stage
 SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
 READS = {"image": ("hr", "lr")}
+LATENTS = True
 
 
 @dataclass(frozen=True)

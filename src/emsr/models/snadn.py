@@ -18,6 +18,7 @@ from emsr.models.dual import POSITIONS, PYRAMIDS, Dual, Invertible, Latents, Lif
 SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
 READS = {"image": ("hr", "lr")}
+LATENTS = True
 VARIANTS = ("A", "B")
 
 
