@@ -13,6 +13,8 @@ import torch
 from torch.nn import functional as F
 
 import emsr
+from emsr.commands.check import check_config
+from emsr.config import parse
 from emsr.degradation import degrade
 from emsr.inference import allocation, rescaling
 from emsr.inference.deviation import Deviation, normal
@@ -28,7 +30,8 @@ from emsr.training.data import Series
 from emsr.training.objectives import dual
 from emsr.training.objectives.context import Context
 from network_goldens import any_numbers
-from sr_project import SrProject, tissue_like
+from sr_project import SrProject, tissue_like, write_weights
+from tiny_project import tiny_config, write_cube
 from train_project import put, texture
 
 TINY = {"blocks": 1, "layers": 1, "growth": 4, "max_h": 6, "width": 4, "hashes": 1, "chunk": 64}
@@ -288,6 +291,23 @@ def test_protocols_never_meet(trained: Path, rescaler: Path, tmp_path: Path) -> 
     own = {**image, "degradation": {"scale": 4, "protocol": "rescaling"}}
     with pytest.raises(ValueError, match=r"lr\.json is of protocol rescaling"):
         allocation.check_weights(checkpoint.load_card(trained), trained, own, lr)
+
+
+def test_check_knows_weights_that_a_volume_cannot_use(
+    rescaler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cube(tmp_path / "cube.h5")
+    config = {**tiny_config(), "trainings": {}}
+    config["volumes"]["cube"] |= {"weights": {"path": str(rescaler.with_suffix(".safetensors"))}}
+    with pytest.raises(ValueError, match=r"image\.safetensors is of protocol rescaling"):
+        check_config(parse(config))
+    config["volumes"]["cube"] |= {
+        "weights": {"path": str(write_weights(tmp_path, "bicubic", 4).with_suffix(".safetensors"))},
+        "samples": {"count": 2, "temperature": 1.0, "seed": 0},
+    }
+    with pytest.raises(ValueError, match=r"cube\.samples: weights .* of bicubic give one image"):
+        check_config(parse(config))
 
 
 @torch.no_grad()
