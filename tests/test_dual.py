@@ -21,6 +21,7 @@ from emsr.inference.deviation import Deviation, normal
 from emsr.metrics.image import psnr
 from emsr.models import checkpoint, edsr, irn, snadn
 from emsr.models.stage import Stage
+from emsr.steps.data import ingest
 from emsr.steps.rescale import rescale
 from emsr.steps.score import score
 from emsr.steps.train import train
@@ -111,9 +112,6 @@ def test_published_recipes(module: Any, side: int, scale: int) -> None:
     assert [halving / stage.steps for halving in stage.halvings] == [0.2, 0.4, 0.6, 0.8]
     assert (stage.batch, stage.steps) == ((16, 500_000) if module is irn else (4, 400_000))
     assert stage.image_error == ("charbonnier" if module is irn else "absolute")
-
-
-# normal numbers and samples
 
 
 def test_latents_are_normal_and_their_own_place() -> None:
@@ -210,8 +208,7 @@ def test_deviation_of_a_volume(trained: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("emsr.inference.memory.SHARD", (1, 32, 48))
     assert np.array_equal(made, emsr.deviation(volume, trained, samples=3)), "shards change nothing"
     assert not np.array_equal(made, emsr.deviation(volume, trained, samples=3, seed=1))
-    cold = emsr.deviation(volume, trained, samples=3, temperature=0.1)
-    assert cold.mean() < 0.3 * made.mean()
+    assert emsr.deviation(volume, trained, samples=3, temperature=0.1).mean() < 0.3 * made.mean()
 
 
 def test_steps_make_the_deviation_in_jobs(trained: Path, tmp_path: Path) -> None:
@@ -269,6 +266,10 @@ def test_small_images_on_disk(rescaler: Path, trained: Path, tmp_path: Path) -> 
     assert (made["voxel_size_nm"], made["damaged"]) == ([40, 16, 16], {"4": "black"})
     with pytest.raises(ValueError, match=r"small\.json is of protocol rescaling"):
         allocation.check_weights(checkpoint.load_card(trained), trained, made, out)
+    source = {"path": str(tmp_path / "small.zarr"), "dataset": None, "voxel_size_nm": None}
+    layout = {"region": None, "shard": [4, 32, 32], "chunk": [4, 16, 16]}
+    with pytest.raises(ValueError, match=r"was made of fine images by a network \(protocol rescaling\)"):
+        ingest({"image": "lr", "source": source, **layout}, tmp_path / "lr.json")
     with pytest.raises(ValueError, match="was trained to enlarge lr that is given"):
         rescale(card, trained, tmp_path / "other.json")
     assert not (tmp_path / "other.zarr").exists()
@@ -281,8 +282,8 @@ def test_protocols_never_meet(trained: Path, rescaler: Path, tmp_path: Path) -> 
             enlarge(volume, rescaler)
     with pytest.raises(ValueError, match="was trained to enlarge lr that is given and not its own"):
         rescaling.finer(volume, trained)
-    with pytest.raises(ValueError, match="volume is float32"):
-        emsr.superresolve(np.zeros((1, 15, 4, 4), np.float32), trained)  # latents
+    with pytest.raises(ValueError, match=r"volume is float32 \(15, 4, 4\)"):  # latents
+        emsr.superresolve(np.zeros((15, 4, 4), np.float32), trained)
     project = SrProject(tmp_path, trained)
     project.write_lr(volume)
     lr, image = project.lr, read_card(project.lr)
