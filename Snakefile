@@ -24,6 +24,7 @@ wildcard_constraints:
     volume=wildcard(settings.config.volumes),
     training=wildcard(settings.config.trainings),
     image="hr|lr|labels|mask",
+    part="(deviation/)?",
     scale="[0-9]+",
     stage="[a-z]+",
     segmentation=wildcard(

@@ -161,7 +161,8 @@ def fitted(name: str) -> Any:
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_parameter_is_used_and_its_gradient_finite(name: str) -> None:
     network = any_numbers(tiny_networks.build(name, SCALES[name][-1])).train()
-    network(torch.rand(2, 1, 1, 10, 12)).square().sum().backward()
+    used = getattr(tiny_networks.about(name), "used", lambda network, lr: network(lr).square().sum())
+    used(network, torch.rand(2, 1, 1, 10, 12)).backward()
     for parameter, tensor in network.named_parameters():
         assert tensor.requires_grad, f"{parameter} is frozen: make it a buffer"
         assert tensor.grad is not None, f"{parameter} is used for nothing"
@@ -201,6 +202,9 @@ def test_bfloat16_is_near(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         reduced = network(lr).float()
     difference = (reduced - network(lr)).abs()
+    if getattr(tiny_networks.about(name), "FLOAT32", False):
+        assert not difference.any()
+        return
     assert 0 < float(difference.mean()) < 1e-2
     assert float(difference.max()) < 0.1
 

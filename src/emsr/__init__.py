@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from emsr.inference.memory import deviation as deviation
     from emsr.inference.memory import superresolve as superresolve
     from emsr.models.checkpoint import load as load_model
 
-_PUBLIC = {"load_model": ("emsr.models.checkpoint", "load"), "superresolve": ("emsr.inference.memory", "superresolve")}
-__all__ = ["load_model", "superresolve"]
+_PUBLIC = {
+    "deviation": ("emsr.inference.memory", "deviation"),
+    "load_model": ("emsr.models.checkpoint", "load"),
+    "superresolve": ("emsr.inference.memory", "superresolve"),
+}
+__all__ = ["deviation", "load_model", "superresolve"]
 
 
 def __getattr__(name: str) -> object:

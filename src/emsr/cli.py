@@ -45,6 +45,7 @@ VERBS = {
     "score": "emsr.steps.score",
     "report": "emsr.steps.score",
     "import-weights": "emsr.commands.import_weights",
+    "rescale": "emsr.steps.rescale",
     "export": "emsr.commands.export",
     "view": "emsr.commands.view",
     "clean": "emsr.commands.clean",

@@ -93,6 +93,16 @@ class Config(Part):
                 training = self.trainings[volume.weights]
                 if training.output != "sr":
                     raise ValueError(f"volumes.{name}: training {volume.weights} predicts affinities and not sr")
+                if any(stage.get("protocol") == "rescaling" for stage in training.stages.values()):
+                    raise ValueError(
+                        f"volumes.{name}: training {volume.weights} learns to enlarge its own lr (protocol rescaling), "
+                        "which super-resolves nothing; name another, or leave protocol out"
+                    )
+                if volume.samples and not plugins.has(plugins.file_of("models", training.model.name), "LATENTS"):
+                    raise ValueError(
+                        f"volumes.{name}.samples: model {training.model.name} gives one image and no samples; take "
+                        "snadn or irn, or leave samples out"
+                    )
                 self._check_overlap(name, training.window)
                 self._check_shard(name, training.scale)
             elif volume.weights is not None:

@@ -10,10 +10,11 @@ MOST = 1e18  # neither infinity nor NaN passes
 AT_LEAST_0, AT_LEAST_1, SHARE = (0, MOST), (1, MOST), (0, 1)
 OF_THE_MODEL = ("name", "objective")  # fields of a recipe that say what a stage is
 STAGE = {  # least and largest value of each number, or of each number of a list, in models/stage.py
-    **dict.fromkeys(("steps", "learning_rate", "warmup", "minimum_rate", "clip"), AT_LEAST_0),
+    **dict.fromkeys(("steps", "learning_rate", "warmup", "minimum_rate", "clip", "weight_decay"), AT_LEAST_0),
     **dict.fromkeys(("batch", "accumulate", "periods", "penalty_every"), AT_LEAST_1),
     **dict.fromkeys(("restarts", "halvings", "validate_every", "checkpoint_every"), AT_LEAST_0),
     **dict.fromkeys(("image_weight", "contextual_weight", "codebook_weight", "commitment"), AT_LEAST_0),
+    **dict.fromkeys(("guide_weight", "latent_weight", "cycle_weight"), AT_LEAST_0),
     **dict.fromkeys(("adversarial_weight", "adversarial_from", "penalty_weight"), AT_LEAST_0),
     **dict.fromkeys(("kmeans_vectors", "restart_after", "displacement"), AT_LEAST_0),
     **dict.fromkeys(("weight_ema", "unquantised", "entries_decay", "restart_until", "contrast"), SHARE),

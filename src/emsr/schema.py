@@ -70,6 +70,14 @@ class Registration(Part):
     kernel: Literal["bicubic", "area"]
 
 
+class Samples(Part):
+    """Images that a network with latents is asked for beside sr, to say how far they lie apart."""
+
+    count: Annotated[int, Field(ge=2, le=1000, strict=True)]
+    temperature: Annotated[float, Field(gt=0, le=100, strict=True)]
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+
+
 class Superresolve(Layout):
     """How volumes are super-resolved; every value changes the voxels or their layout on disk."""
 
@@ -95,6 +103,7 @@ class Volume(Part):
     registration: Registration | None = None
     accept_mismatch: Flag | None = None
     weights: Name | WeightsFile | None = None
+    samples: Samples | None = None
     test: tuple[Range, ...] | None = None
     segmentations: dict[Name, Segmentation] | None = None
 
@@ -137,7 +146,7 @@ class Volume(Part):
 
     @model_validator(mode="after")
     def _made_in_part(self) -> Volume:
-        for key in ("pilot", "mask"):
+        for key in ("pilot", "mask", "samples"):
             if getattr(self, key) is None:
                 continue
             if self.weights is None:

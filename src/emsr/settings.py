@@ -21,6 +21,7 @@ from emsr.plan import proved
 from emsr.schema_parts import Intensity, accelerated
 from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
 
+DEVIATION = "deviation/"  # where, below a volume, what says how far samples of sr lie apart is made as sr is
 METADATA = ("zarr.json", ".zattrs", ".zgroup", "attributes.json", "info")  # what changes with a folder of chunks
 
 
@@ -120,9 +121,9 @@ class Settings:
         cards = [self.stage(training, earlier) for earlier in part.needs[stage]]
         return list(dict.fromkeys(images)) + cards
 
-    def marks(self, volume: str) -> list[str] | None:
+    def marks(self, volume: str, part: str = "") -> list[str] | None:
         """The marks that a proof already stands on, however many jobs there are now; None if there is no such proof."""
-        return standing(Path(self.path(volume, "sr", "proof.json")), self.stitch(volume))
+        return standing(Path(self.path(volume, f"{part}sr", "proof.json")), self.stitch(volume, part))
 
     def mask(self, volume: str) -> list[str]:
         """The card of the mask, if there is one."""
@@ -160,6 +161,7 @@ class Settings:
         images = [self.image(name, self.labels_image(name)) for name, part in config.volumes.items() if part.has_labels]
         cards = [self.stage(name, stage) for name, part in config.trainings.items() for stage in part.stages]
         sr = [self.path(name, part) for name in self.superresolved for part in ("sr.json", "scores.json")]
+        sr += [self.path(name, f"{DEVIATION}sr.json") for name in self.superresolved if config.volumes[name].samples]
         sr += [
             self.path(name, "segmentations", segmentation, "segments.json")
             for name, part in config.volumes.items()
@@ -270,8 +272,8 @@ class Settings:
         ]
         return text("train", values)
 
-    def allocate(self, volume: str) -> str:
-        """What decides the voxels of sr and their layout."""
+    def allocate(self, volume: str, part: str = "") -> str:
+        """What decides the voxels of sr, or of its part ``DEVIATION``, and their layout."""
         how = self.config.superresolve
         values = how.model_dump(mode="json", exclude={"accelerators"}) | accelerated(how.accelerators)
         weights = self.config.volumes[volume].weights
@@ -279,18 +281,19 @@ class Settings:
         if isinstance(weights, str):
             values["model_sha256"] = own_model(self.config.trainings[weights])
         values["superresolve_result"] = result_number("superresolve")
-        part = self.config.volumes[volume]
-        values |= {"pilot": part.pilot} if part.pilot else {}
-        values |= {"mask": self.mask(volume)[0]} if part.mask else {}
+        stated = self.config.volumes[volume]
+        values |= {"pilot": stated.pilot} if stated.pilot else {}
+        values |= {"mask": self.mask(volume)[0]} if stated.mask else {}
+        values |= {"samples": stated.samples.model_dump()} if stated.samples and part == DEVIATION else {}
         return text("allocate", values)
 
-    def superresolve(self, volume: str) -> str:
+    def superresolve(self, volume: str, part: str = "") -> str:
         """What ``allocate`` was given, and the result number of super-resolution."""
-        return text("superresolve", json.loads(self.allocate(volume)))
+        return text("superresolve", json.loads(self.allocate(volume, part)))
 
-    def stitch(self, volume: str) -> str:
+    def stitch(self, volume: str, part: str = "") -> str:
         """What ``superresolve`` was given, and the result number of stitching."""
-        return text("stitch", json.loads(self.superresolve(volume)))
+        return text("stitch", json.loads(self.superresolve(volume, part)))
 
     def score(self, volume: str) -> str:
         """Which sections are scored, against what, and with whose weights."""

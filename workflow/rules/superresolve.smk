@@ -1,4 +1,4 @@
-# lr to sr: create the array once, fill it job by job, prove that it is whole.
+# lr to sr, and to how far samples of it lie apart: create the array once, fill it job by job, prove that it is whole.
 
 
 rule allocate:
@@ -7,18 +7,18 @@ rule allocate:
         mask=lambda wildcards: settings.mask(wildcards.volume),
         card=lambda wildcards: settings.card(wildcards.volume),
     output:
-        f"{R}/{{volume}}/sr/allocate.json",
+        f"{R}/{{volume}}/{{part}}sr/allocate.json",
     log:
-        f"{R}/logs/allocate/{{volume}}.log",
+        f"{R}/logs/allocate/{{part}}{{volume}}.log",
     benchmark:
-        f"{R}/benchmarks/allocate/{{volume}}.tsv"
+        f"{R}/benchmarks/allocate/{{part}}{{volume}}.tsv"
     conda:
         "../../envs/cpu.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=lambda wildcards: settings.allocate(wildcards.volume),
+        settings=lambda wildcards: settings.allocate(wildcards.volume, wildcards.part),
         mismatch=lambda wildcards: settings.accept_mismatch(wildcards.volume),
     shell:
         "emsr allocate {params.settings:q} {input.lr:q} {input.card:q} {output:q} {params.mismatch}"
@@ -27,13 +27,13 @@ rule allocate:
 
 rule superresolve:
     input:
-        f"{R}/{{volume}}/sr/allocate.json",
+        f"{R}/{{volume}}/{{part}}sr/allocate.json",
     output:
-        f"{R}/{{volume}}/sr/jobs/{{scatteritem}}.json",
+        f"{R}/{{volume}}/{{part}}sr/jobs/{{scatteritem}}.json",
     log:
-        f"{R}/logs/superresolve/{{volume}}.{{scatteritem}}.log",
+        f"{R}/logs/superresolve/{{part}}{{volume}}.{{scatteritem}}.log",
     benchmark:
-        f"{R}/benchmarks/superresolve/{{volume}}.{{scatteritem}}.tsv"
+        f"{R}/benchmarks/superresolve/{{part}}{{volume}}.{{scatteritem}}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: settings.config.workers
@@ -41,7 +41,9 @@ rule superresolve:
         mem_mb=lambda wildcards, threads: 4000 + 2000 * threads,
         runtime=240,
     params:
-        settings=lambda wildcards: settings.superresolve(wildcards.volume),
+        settings=lambda wildcards: settings.superresolve(
+            wildcards.volume, wildcards.part
+        ),
     shell:
         "emsr superresolve {params.settings:q} {input:q} {wildcards.scatteritem} {output:q}"
         " --workers {threads} --log {log:q}"
@@ -49,17 +51,19 @@ rule superresolve:
 
 rule stitch:
     input:
-        allocate=f"{R}/{{volume}}/sr/allocate.json",
-        marks=lambda wildcards: settings.marks(wildcards.volume)
+        allocate=f"{R}/{{volume}}/{{part}}sr/allocate.json",
+        marks=lambda wildcards: settings.marks(wildcards.volume, wildcards.part)
         or gather.job(
-            settings.path(wildcards.volume, "sr", "jobs", "{scatteritem}.json")
+            settings.path(
+                wildcards.volume, f"{wildcards.part}sr", "jobs", "{scatteritem}.json"
+            )
         ),
     output:
-        f"{R}/{{volume}}/sr.json",
+        f"{R}/{{volume}}/{{part}}sr.json",
     log:
-        f"{R}/logs/stitch/{{volume}}.log",
+        f"{R}/logs/stitch/{{part}}{{volume}}.log",
     benchmark:
-        f"{R}/benchmarks/stitch/{{volume}}.tsv"
+        f"{R}/benchmarks/stitch/{{part}}{{volume}}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: settings.config.workers
@@ -67,7 +71,7 @@ rule stitch:
         mem_mb=lambda wildcards, threads: 1000 + 1500 * threads,
         runtime=240,
     params:
-        settings=lambda wildcards: settings.stitch(wildcards.volume),
+        settings=lambda wildcards: settings.stitch(wildcards.volume, wildcards.part),
     shell:
         "emsr stitch {params.settings:q} {input.allocate:q} {input.marks[0]:q} {output:q}"
         " --workers {threads} --log {log:q}"

@@ -13,7 +13,7 @@ from emsr.config import Config, Layout, Range, Segment, Source, Superresolve, Vo
 if TYPE_CHECKING:
     from torch import nn
 
-    from emsr.schema import Lpips
+    from emsr.schema import Lpips, Samples
     from emsr.schema_parts import Accelerators
     from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
@@ -71,6 +71,7 @@ def check_config(config: Config) -> None:
         check_extent(f"volumes.{name}", volume, config, shapes[name])
         if isinstance(volume.weights, WeightsFile):
             _check_weights(name, volume.weights, config.superresolve)
+            _check_samples(name, volume.weights, volume.samples)
         for segmentation, part in (volume.segmentations or {}).items():
             if isinstance(part.weights, WeightsFile):
                 _check_affinities(f"{name}, segmentation {segmentation},", part.weights, config.segment)
@@ -221,6 +222,7 @@ def admitted_source(source: Source, image: str, volume: Volume, layout: Layout) 
 def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
     """The weights super-resolve, take the window, are whole and fit the network that their card describes."""
     from emsr.commands.check_training import said_of
+    from emsr.inference.allocation import check_protocol
     from emsr.plan import check_window
 
     path = Path(weights.path)
@@ -229,8 +231,18 @@ def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
     if window is None:
         raise ValueError(f"card of {path} states no window; set superresolve.window, in lr pixels")
     with said_of(f"weights {path} of volume {name}"):
+        check_protocol(card, path)
         check_window(window, how.overlap, card)
     _check_tensors(path, card)
+
+
+def _check_samples(name: str, weights: WeightsFile, samples: Samples | None) -> None:
+    """The weights are of a model that samples can be drawn of, where they are asked for."""
+    from emsr.models.checkpoint import load_card
+
+    model = load_card(Path(weights.path))["model"]
+    if samples and not plugins.has(plugins.file_of("models", model), "LATENTS"):
+        raise ValueError(f"volumes.{name}.samples: weights {weights.path} of {model} give one image; leave samples out")
 
 
 def _check_affinities(name: str, weights: WeightsFile, how: Segment) -> None:

@@ -14,14 +14,15 @@ STAGES = ("affinities", "fragments")
 def clean(results: Path, *, yes: bool = False) -> None:
     """Remove arrays and records of sr, affinities and fragments that nothing names any more.
 
-    Looks below `results` at `<volume>/sr-<hash>.zarr` and at `affinities-<hash>.zarr` and `fragments-<hash>.zarr` of
-    `<volume>/segmentations/<name>`, and at the `.records` beside each. Kept are those that an allocate.json names and
-    those of the last finished run. Lists the others on standard output; removes them only with `--yes`. Where there is
-    no allocate.json nothing is removed.
+    Looks below `results` at `sr-<hash>.zarr` of `<volume>` and `<volume>/deviation`, at `affinities-<hash>.zarr` and
+    `fragments-<hash>.zarr` of `<volume>/segmentations/<name>`, and at the `.records` beside each. Kept are those that
+    an allocate.json names and those of the last finished run. Lists the others on standard output; removes them only
+    with `--yes`. Where there is no allocate.json nothing is removed.
     """
     if not results.is_dir():
         raise FileNotFoundError(f"{results} is not a folder: name the results folder of a config")
-    old = [path for file in sorted(results.glob("*/sr/allocate.json")) for path in superseded_sr(file)]
+    sr = sorted([*results.glob("*/sr/allocate.json"), *results.glob("*/deviation/sr/allocate.json")])
+    old = [path for file in sr for path in superseded_sr(file)]
     for stage in STAGES:
         files = sorted(results.glob(f"*/segmentations/*/{stage}/allocate.json"))
         old += [path for file in files for path in superseded_stage(file)]

@@ -38,7 +38,8 @@ class Recorded:
     def label(self) -> str:
         """What people call it, such as "tissue sr" or "tissue hr affinities"."""
         stage = self.allocate.parent
-        return " ".join([self.volume, *([] if stage.name == "sr" else [stage.parent.name]), stage.name])
+        own = stage.name == "sr" and stage.parent.name == self.volume
+        return " ".join([self.volume, *([] if own else [stage.parent.name]), stage.name])
 
     @property
     def card(self) -> Path:
@@ -72,7 +73,7 @@ class Recorded:
 def allocations(results: Path, volume: str | None = None) -> list[tuple[str, Path]]:
     """Name of the volume and allocate.json of every array below a results folder, or of one volume of it."""
     names = volumes(results, volume)
-    places = ("sr", "segmentations/*/affinities", "segmentations/*/fragments")
+    places = ("sr", "deviation/sr", "segmentations/*/affinities", "segmentations/*/fragments")
     patterns = [(name, f"{name}/{place}/allocate.json") for name in names for place in places]
     return [(name, file) for name, pattern in patterns for file in sorted(results.glob(pattern))]
 

@@ -99,7 +99,9 @@ def _superresolved(config: Config, name: str, shape: Triple, scale: int) -> Iter
     how, part = config.superresolve, config.volumes[name]
     for one in of_sr(f"{name} ", shape, scale, (how.shard, how.chunk), config.jobs):
         known = replace(one, least=one.files * room.BLOCK) if part.pilot or part.mask else one
-        yield Planned(known, f"{name}/sr.json", (f"{name}/sr-*", f"{name}/sr/jobs", f"{name}/valid.zarr"))
+        for folder in (name, *([f"{name}/deviation"] if part.samples else [])):
+            made = (f"{folder}/sr-*", f"{folder}/sr/jobs", f"{folder}/valid.zarr")
+            yield Planned(known, f"{folder}/sr.json", made)
 
 
 def of_sr(whose: str, shape: Triple, scale: int, laid: tuple[Triple, Triple], jobs: int) -> list[Room]:

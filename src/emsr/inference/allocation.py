@@ -36,7 +36,10 @@ def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) ->
     last = list(needs)[-1]
     if card["stage"] != last:
         raise ValueError(f"{card_path} holds weights of stage {card['stage']}: super-resolution needs those of {last}")
-    coarser = (image["degradation"] or {}).get("scale", card["scale"])
+    check_protocol(card, card_path)
+    made = image["degradation"] or {}
+    check_protocol(made, image_path)
+    coarser = made.get("scale", card["scale"])
     if coarser != card["scale"]:
         raise ValueError(
             f"{card_path} holds weights of scale {card['scale']}, {image_path} is coarser by {coarser}: use its weights"
@@ -45,6 +48,16 @@ def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) ->
     if image["dtype"] != seen or seen != "uint8":
         raise ValueError(
             f"{image_path} holds {image['dtype']}, the weights of {card_path} see {seen}: convert the volume to uint8"
+        )
+
+
+def check_protocol(stated: Json, path: Path) -> None:
+    """Raise ValueError where weights, or how an image was made, are of rescaling: a network's own lr is no coarse image
+    of tissue, and what it is enlarged to no super-resolution."""
+    if stated.get("protocol", "super-resolution") != "super-resolution":
+        raise ValueError(
+            f"{path} is of protocol {stated['protocol']}, in which a network enlarges the lr that it made of hr: "
+            "super-resolution needs lr that is given, and weights trained on such"
         )
 
 

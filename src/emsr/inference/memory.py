@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from emsr.geometry import triple
+from emsr.inference.allocation import check_protocol
+from emsr.inference.deviation import sampled
 from emsr.inference.devices import choose_device, claimed
 from emsr.inference.run import count_windows, run
 from emsr.inference.stream import Network
@@ -36,18 +40,54 @@ def superresolve(
     `workers`, how many windows are in flight, is the cores of a CPU or two on a GPU unless given; voxels stay the same.
     Raises ValueError for another type of voxels or unusable weights.
     """
+    return _enlarged(volume, Path(weights), window, device, overlap, workers, None)
+
+
+def deviation(
+    volume: np.ndarray,
+    weights: Path | str,
+    samples: int = 8,
+    temperature: float = 1.0,
+    seed: int = 0,
+    window: int | None = None,
+    device: str = "auto",
+    overlap: int | None = None,
+    workers: int | None = None,
+) -> np.ndarray:
+    """How far samples of sr lie apart: uint8 (z, y, x) to uint8 (z, s*y, s*x), in quarters of a grey level.
+
+    The standard deviation of `samples` images whose latents are drawn with `temperature`, their own standard deviation;
+    255 stands for 63.75 grey levels and more. Only weights of models that have latents (snadn, irn) can. The rest is as
+    `superresolve` has it, whose sr is that of latents zero. What is drawn depends on `seed` and on where in the volume
+    a voxel lies.
+    """
+    asked = {"count": samples, "temperature": temperature, "seed": seed}
+    return _enlarged(volume, Path(weights), window, device, overlap, workers, asked)
+
+
+def _enlarged(
+    volume: np.ndarray,
+    weights: Path,
+    window: int | None,
+    device: str,
+    overlap: int | None,
+    workers: int | None,
+    samples: Mapping[str, Any] | None,
+) -> np.ndarray:
     if volume.ndim != 3 or volume.dtype != np.uint8 or volume.size == 0:
         raise ValueError(f"volume is {volume.dtype} {volume.shape}: give uint8 voxels (z, y, x), one at least")
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}: at least one window must be in flight")
-    card = checkpoint.load_card(Path(weights))
+    card = checkpoint.load_card(weights)
+    check_protocol(card, weights)
     side = window or card["window"]
     shared = min(OVERLAP, side // 4) if overlap is None else overlap
     check_window(side, shared, card)
     table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
     plan = Plan(triple(volume.shape), card["scale"], side, shared, SHARD, table)
     with claimed(choose_device(device)) as where:
-        network = Network(checkpoint.load(Path(weights), where), where, "float32")
+        module = checkpoint.load(weights, where)
+        network = Network(sampled(module, samples, weights) if samples else module, where, "float32")
         return _run(network, plan, volume, workers or (_cores() if where == "cpu" else ON_GPU))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emsr.geometry import Box, runs
+from emsr.geometry import Box, Triple, runs
 from emsr.inference.blend import STEPS
 from emsr.inference.flight import told_apart
 from emsr.inference.precision import autocast
@@ -37,6 +37,7 @@ class Network:
         self._device = torch.device(device)
         self._precision = precision
         self._streams = hasattr(module, "section") and hasattr(module, "centre")
+        self._placed = getattr(module, "placed", False)
         self._lock = threading.Lock()
         self.seconds = 0.0
 
@@ -52,10 +53,15 @@ class Network:
             image = image.contiguous(memory_format=torch.channels_last)
             return tuple(self._module.section(image)) if self._streams else (image,)
 
-    def centre(self, states: Sequence[State]) -> np.ndarray:
-        """The middle section super-resolved: int16 (s*y, s*x) in [0, 255 * 128], clamped and rounded half to even."""
+    def centre(self, states: Sequence[State], place: Triple = (0, 0, 0)) -> np.ndarray:
+        """The middle section super-resolved: int16 (s*y, s*x) in [0, 255 * 128], clamped and rounded half to even.
+
+        `place` is that of the window's first voxel (z, y, x) in lr, which a module is told that is `placed`.
+        """
         with self._running():
-            if self._streams:
+            if self._placed:
+                image = self._module.centre(list(states), place)
+            elif self._streams:
                 image = self._module.centre(list(states))
             else:
                 image = self._module(torch.stack([state[0] for state in states], dim=1))
@@ -97,7 +103,7 @@ def stream_column(
         for section in sections:
             if section not in ring:
                 ring[section] = network.section(data.pop(section))
-        yield z, network.centre([ring[section] for section in sections])
+        yield z, network.centre([ring[section] for section in sections], (z, *corner))
         ring = {section: state for section, state in ring.items() if last_use[section] > z}
 
 

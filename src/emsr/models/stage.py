@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "heads", "affinity", "none"]
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "heads", "dual", "affinity", "none"]
 Record = TypeVar("Record")
 
 
@@ -51,6 +51,12 @@ class Stage:
     image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image, heads: how it is measured
     early_weight: float = 0.0  # image: share of what a network makes on the way to sr; the rest is sr's
     early_until: float = 0.0  # image: fraction of the steps after which that share has fallen to 0; 0 = it stays
+    # dual: two directions of one network; sums over an image divided by its hr voxels
+    guide_weight: float = 0.0  # of the squared difference of its lr to lr; 0 = scale^2
+    latent_weight: float = 0.0  # of the squares of its latents
+    cycle_weight: float = 0.0  # of hr made again of its own lr, in 8 bits, and its latents
+    alternate: bool = False  # a descent for each direction, one after the other
+    protocol: Literal["super-resolution", "rescaling"] = "super-resolution"  # what is enlarged: lr, or its own lr
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries

@@ -206,6 +206,7 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     """The network as inference calls it, by section, or by volume where it gives several channels; and, where
     accelerators compute layers of it, "accelerators": which.
     """
+    from emsr.inference.deviation import sampled
     from emsr.inference.flight import OutOfMemory, told_apart
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
@@ -217,6 +218,8 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
         with told_apart():
             module = checkpoint.load(card, device)
             used = accelerate(module, allocated["settings"].get("accelerators") or {})
+            if samples := allocated["settings"].get("samples"):
+                module = sampled(module, samples, card)
             network = kind(module, device, allocated["precision"])
     except OutOfMemory as shortage:
         raise ValueError(

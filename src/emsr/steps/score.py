@@ -75,6 +75,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
 
 def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """Image cards by name, and their arrays; ValueError if they are not of one volume."""
+    from emsr.inference.allocation import check_protocol
     from emsr.steps import parts, proof
     from emsr.steps.tiles import Images, made_of
     from emsr.stores.card import array_path, covered, read_card
@@ -87,6 +88,9 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     if list(cards["sr"]["shape"]) != expected:
         raise ValueError(f"{paths['sr']} is {cards['sr']['shape']}, not {expected} as lr x{scale}: run stitch again")
     proof.recorded(paths["sr"], cards["sr"])
+    check_protocol(cards["lr"].get("degradation") or {}, paths["lr"])
+    if cards["sr"].get("samples"):
+        raise ValueError(f"{paths['sr']} says how far samples lie apart and is no image: score sr of no samples")
     if "hr" in cards:
         _check_hr(paths["hr"], cards["hr"]["shape"], expected, scale)
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}

@@ -28,13 +28,17 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch
 
     `settings`: overlap (lr pixels), shard, chunk (sr voxels z, y, x), precision, device, and optionally window (lr
     pixels; else the card's), pilot (lr voxels, [[z0, z1], [y0, y1], [x0, x1]]) and mask (an image card): shards that
-    lie outside the pilot, or hold no tissue of the mask, are skipped. `lr` is the image card of the coarse volume,
+    lie outside the pilot, or hold no tissue of the mask, are skipped. With samples (count, temperature, seed) the array
+    holds how far samples of sr lie apart, in quarters of a grey level. `lr` is the image card of the coarse volume,
     `card` that of the weights. The array lies beside the folder of `out` and is named by all that its voxels depend on
     but the voxels of the input. Raises ValueError, before anything is written, for weights that do not fit the volume
     or settings that fit neither; for an lr that is unlike those that the weights were trained on too, unless
     `accept_mismatch` makes that a warning.
     """
+    import torch
+
     from emsr.inference import allocation
+    from emsr.inference.deviation import sampled
     from emsr.models import checkpoint
     from emsr.steps.compared import compare
     from emsr.stores.card import array_path, read_card
@@ -44,6 +48,9 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch
     made = allocation.make_plan(settings, weights, image)
     skipped = extent.stated(settings, made, allocation.space(image, made.scale))
     checkpoint.load_state(card, weights)
+    if samples := settings.get("samples"):
+        with torch.device("meta"):
+            sampled(checkpoint.network(weights), samples, card)
     compare(weights, card, image, lr, accept_mismatch)
     if made.window != (seen := weights.get("window")):
         log.warning("window %d was not seen by validation (%s was): see the seam score", made.window, seen or "none")
@@ -166,4 +173,6 @@ def _write_card(out: Path, allocated: Mapping[str, Any], statement: Mapping[str,
     made_by = ("card_sha256", "weights_sha256", "settings_sha256", "precision", "scale", "window", "overlap")
     invalid = sorted(map(int, lr["missing"]))
     made = {key: allocated[key] for key in made_by}
+    if samples := allocated["settings"].get("samples"):
+        made["samples"] = samples
     write_card(out, {**fixed, **image, **lr, **made, **statement, "invalid": invalid})

@@ -62,8 +62,14 @@ class Job:
             "options": asdict(self.options),
             "patch": self.stage.patch,
             **({"depth": self.stage.depth} if self.stage.depth else {}),
+            **({"protocol": "rescaling"} if self.rescales else {}),
             "intensity": {"dtype": "uint8", "range": [0, 255]},
         }
+
+    @property
+    def rescales(self) -> bool:
+        """Whether the stage learns to enlarge its own lr and no other."""
+        return self.stage.objective == "dual" and self.stage.protocol == "rescaling"
 
     @property
     def labelled(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,7 @@ def admit(
         _check_mask(source, where)
     else:
         _check_image(source, where, intensity)
+        _check_given(source, where)
     size = _voxel_size(source, voxel_size_nm, where)
     box = _region(source, region, where)
     corner = source.corner_nm or (0.0, 0.0, 0.0)
@@ -118,6 +121,20 @@ def _check_image(source: Source, where: str, intensity: Mapping[str, Any] | None
         raise ValueError(
             f"{where} is {source.dtype}, grey levels 0 to {top}: none lies between intensity low {low:g} and high "
             f"{high:g}; state limits in that range"
+        )
+
+
+def _check_given(source: Source, where: str) -> None:
+    """An image is no small one that a network made of a fine one (`emsr rescale`), as the card beside it would say."""
+    try:
+        card = Path(source.path).with_suffix(".json")
+        made = json.loads(card.read_bytes())["degradation"]["protocol"] if card.is_file() else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if made is not None:
+        raise ValueError(
+            f"{where} was made of fine images by a network (protocol {made}), and is no coarse image of tissue: name "
+            "lr that is given, or hr to make it of"
         )
 
 
