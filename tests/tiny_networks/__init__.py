@@ -1,8 +1,8 @@
 """For each super-resolver a file of its name: what makes it small enough for tests, and its published size.
 
 ``OPTIONS`` are changes to preset ``small``; ``COUNTS`` are parameters by preset and scale; ``TRAINS`` is False for what
-no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network, and
-``MULTIPLE`` what the sides of its windows are multiples of.
+no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network,
+``STEPS`` are enough for it (else 300), and ``MULTIPLE`` what the sides of its windows are multiples of.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "affinity", "none"]
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "scales", "affinity", "none"]
 Record = TypeVar("Record")
 
 
@@ -42,7 +42,12 @@ class Stage:
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
     image_weight: float = 1.0  # difference of the images
-    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image: how that difference is measured
+    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image, scales: how it is measured
+    # scales: patches of hr that are made coarse on the fly, at a scale that is drawn for each batch
+    scales: tuple[float, ...] = ()  # the least and the greatest; both the training's own or none: its lr as it is
+    scales_drawn: Literal["uniform", "logarithmic"] = "uniform"
+    anisotropy: float = 0.0  # share of the batches with one scale along y and another along x
+    samples: int = 2304  # voxels of hr that a patch is compared at, fewer where it has fewer
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,14 @@ def degraded(fine: ts.TensorStore, coarse: Layout, how: dict[str, Any], box: Box
     for part in map(parts.box, parts.indices):
         voxels[part.slices] = _degrade_box(fine, coarse, how, part.shifted(box.start))
     return voxels
+
+
+def patch(hr: np.ndarray, scale: tuple[float, float], how: Mapping[str, Any], seed: int) -> np.ndarray:
+    """A patch of hr (y, x) as coarse as lr is at ``scale`` (y, x), and with the noise of ``seed`` if it has any."""
+    made = degradation.expected(hr, scale, how["kernel"])
+    if stated := how.get("noise"):
+        made = noise.add(made, noise.Noise(stated["dose"], stated["read"]), seed, 0)
+    return degradation.restore(made, hr.dtype)
 
 
 def _degrade_box(fine: ts.TensorStore, coarse: Layout, how: dict[str, Any], box: Box) -> np.ndarray:

@@ -31,7 +31,8 @@ def series(settings: Json, data: Json, use: str) -> Series:
     if shown := covered(cards.get("hr")):
         units = {"lr": settings["scale"], "hr": 1}
         opened = {image: part(array, shown, units[image]) for image, array in opened.items()}
-    return Series(data["volume"], opened.get("lr"), opened.get("hr"), _table(settings, data, use, cards))
+    made = cards["lr"]["degradation"] if "lr" in cards else None
+    return Series(data["volume"], opened.get("lr"), opened.get("hr"), _table(settings, data, use, cards), made)
 
 
 def part(array: Any, shown: tuple[tuple[int, int], tuple[int, int]], unit: int) -> Any:

@@ -91,6 +91,7 @@ class Job:
         from emsr.layers.accelerators import accelerate
         from emsr.metrics.image import psnr, ssim
         from emsr.steps import networks
+        from emsr.steps.degraded import patch
         from emsr.training.group import normalised_together
         from emsr.training.objectives.context import Context, channels_last
 
@@ -111,6 +112,7 @@ class Job:
             parts=parts,
             measures={"psnr": psnr, "ssim": ssim},
             enlarge=upsample,
+            degrade=patch,
             perceptual=networks.perceptual(self.settings, parts["codebook"].encoder) if compares else None,
             flow_scale=getattr(self.options, "flow_scale", 1),
             group=group,

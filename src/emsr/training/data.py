@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -37,12 +37,14 @@ class Series:
     """Sections of one volume that may be used: ``table`` names, for each usable centre, what it is made from.
 
     ``lr`` and ``hr`` are uint8 z y x; the hr box that counts is ``scale`` times lr. Either may be None if nobody asks.
+    ``degradation`` says how lr was made of hr (kernel, and noise if there is any); None if it was acquired.
     """
 
     name: str
     lr: Voxels | None
     hr: Voxels | None
     table: tuple[tuple[int, ...], ...]
+    degradation: Mapping[str, Any] | None = None
 
     def centre(self, row: int) -> int:
         """The section that row ``row`` of the table resolves."""

@@ -28,7 +28,8 @@ class Context:
     """A stage about to be trained.
 
     ``parts`` are the frozen networks of earlier stages by name; ``measures`` compare two uint8 sections (truth, image);
-    ``enlarge`` makes bicubic images, the floor of every table; ``perceptual`` gives features for the contextual loss;
+    ``enlarge`` makes bicubic images, the floor of every table; ``degrade`` makes a patch of hr coarse, by (y, x), as
+    the lr of its series was made, with the noise of a seed; ``perceptual`` gives features for the contextual loss;
     ``flow_scale`` is how much lr sections are enlarged before flow; ``group`` trains together.
     """
 
@@ -42,6 +43,7 @@ class Context:
     parts: Mapping[str, nn.Module] = field(default_factory=dict)
     measures: Mapping[str, Measure] = field(default_factory=dict)
     enlarge: Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]] | None = None
+    degrade: Callable[[np.ndarray[Any, Any], tuple[float, float], Mapping[str, Any], int], Any] | None = None
     perceptual: Callable[[Tensor], Tensor] | None = None
     flow_scale: int = 1
     group: Group = ALONE
