@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import plugins
+from emsr.commands.check_scales import check_range
 from emsr.config import Segment, Training
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _check_recipe(options: Any, stage: Stage) -> None:
     if stage.objective == "flow" and stage.displacement == 0:
         raise ValueError(f"{where}: displacement 0 gives the flow network nothing to learn; use lr pixels, as 16")
     if stage.objective == "scales":
-        _check_scales(where, stage)
+        check_range(where, stage)
     if stage.objective != "codebook":
         return
     entries, learning = getattr(options, "entries", 0), getattr(options, "codebook_learning", "average")
@@ -186,17 +187,6 @@ def _check_recipe(options: Any, stage: Stage) -> None:
     if stage.entries_decay and learning != "average":
         raise ValueError(
             f"{where}: entries_decay {stage.entries_decay} is for codebook_learning average, not {learning}; use 0"
-        )
-
-
-def _check_scales(where: str, stage: Stage) -> None:
-    """What is drawn for a batch at a random scale can be."""
-    low, high = stage.scales or (1.0, 1.0)
-    if not 1 <= low <= high < math.inf:
-        raise ValueError(f"{where}: scales {list(stage.scales)} are not the least and the greatest; use [1, 4]")
-    if stage.samples < 1 or not 0 <= stage.anisotropy <= 1:
-        raise ValueError(
-            f"{where}: samples {stage.samples} is under 1 or anisotropy {stage.anisotropy} no share; use 2304 and 0"
         )
 
 

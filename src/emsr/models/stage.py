@@ -90,6 +90,12 @@ class Stage:
     missing: int = 0  # most of them in a patch
 
 
+def own_scale(stage: Stage, scale: float | tuple[float, float]) -> bool:
+    """Whether a stage with objective ``scales`` stays at ``scale``, that of its training."""
+    own = {scale} if isinstance(scale, int | float) else set(scale)
+    return not stage.scales or (own == set(stage.scales) and len(own) == 1)
+
+
 def overridden(record: Record, overrides: Mapping[str, Any], what: str = "option") -> Record:
     """``record`` (a frozen dataclass) with some fields replaced; lists become tuples.
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from emsr.models.stage import own_scale
 from emsr.training.data import Batch, Request, Series, cut, generator
 from emsr.training.losses import image_error
 from emsr.training.objective import Losses, Turn
@@ -56,11 +57,8 @@ class Scales:
         own = context.scale if isinstance(context.scale, Sequence) else (context.scale, context.scale)
         self.own: Pair = (float(own[0]), float(own[1]))
         self.whole = isinstance(context.scale, int)
-        low, high = self.stage.scales or (0.0, 0.0)
-        stays = not self.stage.scales or self.own == (low, high)
-        self.as_it_is = self.whole and stays
-        self.range = self.own if stays else (low, high)
-        self.stays = stays
+        self.stays = own_scale(self.stage, context.scale)
+        self.as_it_is = self.whole and self.stays
         for series in (*context.training, *context.validation):
             if series.degradation is None and not self.as_it_is:
                 raise ValueError(_acquired(series, context.scale, self.whole, self.stage.name))
