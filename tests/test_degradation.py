@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.io import imread
 from skimage.metrics import peak_signal_noise_ratio
 
-from emsr.degradation import degrade, reach, upsample
+from emsr.degradation import degrade, expected, reach, upsample
 
 
 @pytest.fixture
@@ -77,3 +77,22 @@ def test_known_bicubic_figures_of_real_sections(shared: Path, scale: int, decibe
         section = imread(file)
         every.append(peak_signal_noise_ratio(section, upsample(degrade(section, scale), scale)))
     assert np.mean(every) == pytest.approx(decibel, abs=0.25)
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "area"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_real_scale_that_is_whole_gives_the_same(kernel: str, scale: int) -> None:
+    hr = np.random.default_rng(1).integers(0, 256, (24, 32), np.uint8)
+    for real in (float(scale), (float(scale), float(scale))):
+        np.testing.assert_allclose(expected(hr, real, kernel), expected(hr, scale, kernel), atol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "area"])
+def test_a_real_scale_keeps_ramps_and_means(kernel: str) -> None:
+    """48 of 178 voxels, 3.7 to one: means are kept, and coarse pixel i shows the ramp at (i + 1/2) * 178 / 48."""
+    y, x = np.mgrid[:178, :60]
+    ramp = expected((y + 0.5) * 1.0 + 0 * x, (3.7, 2.5), kernel)
+    assert ramp.shape == (48, 24)
+    np.testing.assert_allclose(
+        ramp[3:-3, 3:-3], ((np.arange(48) + 0.5) * 178 / 48)[3:-3, None] + np.zeros(18), atol=0.03
+    )

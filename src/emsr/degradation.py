@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.sparse import csr_array
 
+Scale = int | float | tuple[float, float]  # real ones along both axes, or along y and x
 KERNELS = ("bicubic", "area")
 CUBIC_A = -0.5  # Keys' cubic, as MATLAB and PIL use it
 
@@ -50,6 +51,22 @@ def _up(length: int, scale: int) -> csr_array:
     return _weights((np.arange(length * scale) + 0.5) / scale - 0.5, length, 1.0)
 
 
+@lru_cache(maxsize=64)
+def _real(length: int, scale: float, kernel: str) -> csr_array:
+    """(round(length / scale), length) weights of a real scale, that of both lengths."""
+    count = round(length / scale)
+    ratio = length / count
+    if kernel == "bicubic":
+        return _weights((np.arange(count) + 0.5) * ratio - 0.5, length, ratio)
+    first = np.floor(np.arange(count) * ratio + 1e-9).astype(int)
+    taps = first[:, None] + np.arange(int(np.ceil(ratio)) + 1)
+    ends = np.arange(count + 1)[:, None] * ratio
+    covered = np.clip(np.minimum(taps + 1, ends[1:]) - np.maximum(taps, ends[:-1]), 0, None)
+    rows = np.repeat(np.arange(count), taps.shape[1])
+    columns = np.minimum(taps, length - 1).ravel()
+    return csr_array(((covered / ratio).ravel(), (rows, columns)), shape=(count, length))
+
+
 def _both_axes(image: np.ndarray, rows: csr_array, columns: csr_array) -> np.ndarray:
     """Apply ``rows`` along y and ``columns`` along x of ``image`` (..., y, x) in float64."""
     flat = image.reshape(-1, *image.shape[-2:]).astype(np.float64)
@@ -65,25 +82,29 @@ def restore(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype)
 
 
-def degrade(hr: np.ndarray, scale: int, kernel: str = "bicubic") -> np.ndarray:
+def degrade(hr: np.ndarray, scale: Scale, kernel: str = "bicubic") -> np.ndarray:
     """Make sections coarser: ``hr`` (..., y, x) to (..., y / scale, x / scale), the same dtype and range, no noise.
 
     ``kernel`` is "bicubic" (antialiased, a = -0.5, as MATLAB and PIL) or "area" (the mean of scale x scale pixels, as a
-    detector bins). Raises ValueError if y or x is not a multiple of ``scale`` or the kernel is unknown.
+    detector bins). At a real scale the sides of the result are rounded. Raises ValueError if y or x is not a multiple
+    of an int ``scale`` or the kernel is unknown.
     """
     return restore(expected(hr, scale, kernel), hr.dtype)
 
 
-def expected(hr: np.ndarray, scale: int, kernel: str) -> np.ndarray:
+def expected(hr: np.ndarray, scale: Scale, kernel: str) -> np.ndarray:
     """What the kernel makes of ``hr``, as ``degrade``, but float64 and neither rounded nor clipped: before noise."""
     y, x = hr.shape[-2:]
+    if kernel not in KERNELS:
+        raise ValueError(f"degradation kernel {kernel!r} is unknown; choose one of {', '.join(KERNELS)}")
+    if not isinstance(scale, int):
+        along_y, along_x = scale if isinstance(scale, tuple) else (scale, scale)
+        return _both_axes(hr, _real(y, along_y, kernel), _real(x, along_x, kernel))
     if y % scale or x % scale:
         raise ValueError(f"section of {y} x {x} pixels is not a multiple of scale {scale}; crop it first")
     if kernel == "area":
         split = hr.reshape(*hr.shape[:-2], y // scale, scale, x // scale, scale)
         return np.asarray(split.mean(axis=(-3, -1), dtype=np.float64))
-    if kernel != "bicubic":
-        raise ValueError(f"degradation kernel {kernel!r} is unknown; choose one of {', '.join(KERNELS)}")
     return _both_axes(hr, _down(y, scale), _down(x, scale))
 
 

@@ -2,8 +2,8 @@
 
 ``OPTIONS`` are changes to preset ``small``; ``COUNTS`` are parameters by preset and scale; ``TRAINS`` is False for what
 no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network,
-``MULTIPLE`` what the sides of its windows are multiples of, ``FLOAT32`` that mixed precision changes nothing, and
-``used(network, lr)`` a scalar that depends on every parameter, where sr does not.
+``STEPS`` are enough for it (else 300), ``MULTIPLE`` what the sides of its windows are multiples of, ``FLOAT32`` that
+mixed precision changes nothing, and ``used(network, lr)`` a scalar that depends on every parameter, where sr does not.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ def check_config(config: Config) -> None:
     where the disk has no room for what is not there yet.
     """
     from emsr.commands.check_extent import check_extent
+    from emsr.commands.check_scales import check_acquired
     from emsr.commands.check_training import check_training
     from emsr.commands.space import check_space
 
@@ -79,6 +80,7 @@ def check_config(config: Config) -> None:
         _check_lpips(config.score.lpips)
     for name, training in config.trainings.items():
         check_training(name, training, config.windows(name))
+        check_acquired(name, training, config.volumes)
     if doubt := check_space(config, shapes):
         log.warning("%s", doubt)
 

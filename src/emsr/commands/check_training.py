@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import plugins
+from emsr.commands.check_scales import check_range
 from emsr.config import Segment, Training
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def _check_recipe(options: Any, stage: Stage) -> None:
             segment(0, stage.restarts, stage.periods)
     if stage.objective == "flow" and stage.displacement == 0:
         raise ValueError(f"{where}: displacement 0 gives the flow network nothing to learn; use lr pixels, as 16")
+    if stage.objective == "scales":
+        check_range(where, stage)
     if stage.objective != "codebook":
         return
     entries, learning = getattr(options, "entries", 0), getattr(options, "codebook_learning", "average")

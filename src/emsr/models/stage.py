@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "heads", "dual", "affinity", "none"]
+Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "heads", "dual", "scales", "affinity", "none"]
 Record = TypeVar("Record")
 
 
@@ -57,6 +57,11 @@ class Stage:
     cycle_weight: float = 0.0  # of hr made again of its own lr, in 8 bits, and its latents
     alternate: bool = False  # a descent for each direction, one after the other
     protocol: Literal["super-resolution", "rescaling"] = "super-resolution"  # what is enlarged: lr, or its own lr
+    # scales: patches of hr that are made coarse on the fly, at a scale that is drawn for each batch
+    scales: tuple[float, ...] = ()  # the least and the greatest; both the training's own or none: its lr as it is
+    scales_drawn: Literal["uniform", "logarithmic"] = "uniform"
+    anisotropy: float = 0.0  # share of the batches with one scale along y and another along x
+    samples: int = 2304  # voxels of hr that a patch is compared at, fewer where it has fewer
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries
@@ -97,6 +102,12 @@ class Stage:
     faint: float = 0.0  # largest part of the contrast that is lost
     missing_share: float = 0.0  # sections that show nothing
     missing: int = 0  # most of them in a patch
+
+
+def own_scale(stage: Stage, scale: float | tuple[float, float]) -> bool:
+    """Whether a stage with objective ``scales`` stays at ``scale``, that of its training."""
+    own = {scale} if isinstance(scale, int | float) else set(scale)
+    return not stage.scales or (own == set(stage.scales) and len(own) == 1)
 
 
 def overridden(record: Record, overrides: Mapping[str, Any], what: str = "option") -> Record:

@@ -92,7 +92,11 @@ def score(context: Context, network: Any, batches: Iterable[Batch]) -> dict[str,
 
 def health(context: Context, network: Any, request: Request) -> dict[str, float]:
     """Mean measures of sr and of bicubic (names with the prefix ``bicubic_``) over many patches."""
-    batches = context.fixed(request, HEALTH_PATCHES)
+    return beside_bicubic(context, network, context.fixed(request, HEALTH_PATCHES))
+
+
+def beside_bicubic(context: Context, network: Any, batches: Sequence[Batch]) -> dict[str, float]:
+    """The same of these batches."""
     found = score(context, network, context.watched(batches))
     assert context.enlarge is not None
     floor = means(

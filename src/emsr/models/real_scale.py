@@ -1,0 +1,101 @@
+"""What networks have in common that enlarge by any real scale: a function of coordinates over features of lr."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emsr.layers.implicit import Points, centres, every
+from emsr.models.section import SingleSection
+from emsr.models.stage import Stage
+
+Scale = float | tuple[float, float]  # one of both axes, or (y, x)
+BLOCK = 2**14  # points that are decoded at once
+Rows = tuple[Tensor, ...]
+
+
+def pair(scale: Scale) -> tuple[float, float]:
+    """The scales along y and x."""
+    y, x = scale if isinstance(scale, Sequence) else (scale, scale)
+    return y, x
+
+
+class RealScale(SingleSection):
+    """A super-resolver of single sections whose ``scale`` is a number, or a pair (y, x) of them."""
+
+    def __init__(self, scale: Scale, sections: int, channels: int = 1) -> None:
+        super().__init__(scale, sections)  # type: ignore[arg-type]
+        self.channels = channels
+
+    @abstractmethod
+    def prepare(self, lr: Tensor, cell: Tensor, keys: Points) -> Rows:
+        """What all points share: of lr (batch, channels, y, x) in [-1, 1], for voxels of sides ``cell`` (2,).
+
+        ``cell`` is in half lr pixels; ``keys`` are the points that a network may compare with.
+        """
+
+    @abstractmethod
+    def decode(self, known: Rows, points: Points, cell: Tensor) -> Tensor:
+        """Grey levels in [-1, 1] of ``points`` from what was prepared: (batch * points, channels)."""
+
+    def lattice(self, lr: Tensor, scale: tuple[float, float]) -> Points:
+        """The points to compare with where none are given: the voxels of sr of all of lr."""
+        y, x = (centres(side, s, lr.device) for side, s in zip(lr.shape[-2:], scale, strict=True))
+        return every(y, x, lr.shape[0], (lr.shape[-2], lr.shape[-1]))
+
+    def enlarge(self, lr: Tensor) -> Tensor:
+        """(batch, 1, y, x) in [0, 1] -> (batch, 1, round(scale*y), round(scale*x)), not clamped."""
+        return self.centre([(lr,)])
+
+    def centre(self, states: Sequence[tuple[Tensor, ...]], at: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """sr of the centre at rows and columns ``at``, (batch, 1, len(y), len(x)), not clamped.
+
+        ``at`` (y, x) are float64 lr coordinates of voxel centres, relative to the window's corner; None is all of the
+        window. Points are decoded in blocks of whole rows, which bounds memory and changes nothing.
+        """
+        lr = 2 * states[len(states) // 2][0] - 1
+        scale, size = pair(self.scale), (lr.shape[-2], lr.shape[-1])
+        y, x = at or tuple(centres(side, s, lr.device) for side, s in zip(size, scale, strict=True))
+        cell = self.cell(scale, lr.device)
+        known, found = self.prepare(lr, cell, self.lattice(lr, scale)), []
+        for part in y.split(max(1, BLOCK // len(x))):
+            values = self.decode(known, every(part, x, lr.shape[0], size), cell)
+            found.append(values.view(lr.shape[0], len(part), len(x), self.channels))
+        return torch.cat(found, 1).permute(0, 3, 1, 2) / 2 + 0.5
+
+    def sample(self, lr: Tensor, y: Tensor, x: Tensor, scale: tuple[float, float]) -> Tensor:
+        """Grey levels at points ``y`` and ``x``, each (batch, points), as of sr of ``scale``: (batch, points, 1).
+
+        lr is (batch, 1, y, x) in [0, 1]. What a network compares with are these points.
+        """
+        points, cell = Points(y, x, (lr.shape[-2], lr.shape[-1])), self.cell(scale, lr.device)
+        known = self.prepare(2 * lr - 1, cell, points)
+        return self.decode(known, points, cell).view(*y.shape, self.channels) / 2 + 0.5
+
+    def cell(self, scale: tuple[float, float], device: torch.device) -> Tensor:
+        """Sides (y, x) of a voxel in half lr pixels, (2,)."""
+        return torch.tensor([2 / s for s in scale], device=device)
+
+
+def check(model: str, scale: Scale, limits: tuple[float, float], options: Any) -> None:
+    """Raise ValueError, in one line, for a scale or options that none of these networks can have."""
+    low, high = limits
+    if not all(math.isfinite(s) and low <= s <= high for s in pair(scale)):
+        raise ValueError(
+            f"scale {scale} is not one of {model}'s: use a number from {low:g} to {high:g}, or two of them, [y, x]"
+        )
+    if min(options.hidden) < 1:
+        raise ValueError(f"hidden {list(options.hidden)} makes no decoder: use layers of 1 or more")
+
+
+def recipe(stage: Stage, scale: Scale) -> Stage:
+    """``stage`` for weights that are wanted at ``scale``: trained from 1 to 4, as published, or to ``scale`` if that is
+    more, then with as many steps in each octave."""
+    largest = max(4.0, *pair(scale))
+    return replace(stage, scales=(1.0, largest), scales_drawn="uniform" if largest == 4 else "logarithmic")

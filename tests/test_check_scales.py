@@ -1,0 +1,46 @@
+"""Mistakes in a training at random scales are found before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import test_check
+from emsr.commands.check import check_config
+from emsr.config import parse
+
+values = test_check.values  # the fixture
+
+
+def random_scales(values: dict[str, Any], scale: int = 8, **overrides: Any) -> dict[str, Any]:
+    stages = {"image": {"patch": 8, **overrides}}
+    model = {"name": "liif", "preset": "small", "options": {}}
+    values["trainings"]["t"].update(scale=scale, model=model, stages=stages, sections=1)
+    return values
+
+
+@pytest.mark.parametrize(("overrides", "words"), [
+    ({"scales": [4, 1]}, "stage image: scales [4, 1] are not the least and the greatest; use [1, 4]"),
+    ({"scales": [0.5, 4]}, "scales [0.5, 4] are not"),
+    ({"scales": [3]}, "scales [3] are not"),
+    ({"samples": 0}, "samples 0 is under 1"),
+    ({"anisotropy": 1.5}, "anisotropy 1.5 no share"),
+    ({"scales_drawn": "log"}, "scales_drawn"),
+    ({"scales": "1 to 4"}, "scales"),
+])  # fmt: skip
+def test_a_range_that_there_is_not(values: dict[str, Any], overrides: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011, the words are looked for below
+        check_config(parse(random_scales(values, **overrides)))
+    assert words in str(error.value)
+
+
+def test_an_acquired_lr_has_one_scale(values: dict[str, Any]) -> None:
+    check_config(parse(random_scales(values)))
+    check_config(parse(random_scales(values, scales=[1, 3.7], scales_drawn="logarithmic", anisotropy=0.5)))
+    test_check.with_lr((6, 4, 4))(values)
+    check_config(parse(random_scales(values, scales=[8, 8])))
+    check_config(parse(random_scales(values, scales=[])))
+    said = r"trainings.t: lr of volume v was acquired.*: set stages.image.scales to \[8, 8\], or train on volumes"
+    with pytest.raises(ValueError, match=said):
+        check_config(parse(random_scales(values)))
