@@ -102,6 +102,7 @@ class Recursive(nn.Module):
         self.norm1 = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(norms))
         self.norm2 = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(norms))
         he(self.conv1, self.conv2)
+        self.conv2.weight.data.mul_(0.1)  # the same weights many times over would let signals grow
 
     def forward(self, x: Tensor, turn: int) -> Tensor:
         """(batch, width, y, x) -> the same shape, at the ``turn``-th application from 0."""
