@@ -115,6 +115,7 @@ def test_their_last_layer_learns_ten_times_slower(module: Any, slow: str) -> Non
     (stage,) = module.stages("published", 4)
     assert (stage.image_error, stage.slow, stage.slow_factor) == ("squared", (slow,), 0.1)
     assert stage.learning_rate == (1e-4 if module is srcnn else 1e-3)
+    assert module.stages("small", 4)[0].slow == (), "6,000 steps are too few for that"
 
 
 @pytest.mark.parametrize(("module", "change", "message"), [

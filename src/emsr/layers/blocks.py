@@ -70,11 +70,14 @@ class ResidualBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """x + res_scale * Conv(ReLU(Conv(x))), without normalisation, small at the start (spec C.1, RBnoBN)."""
+    """x + res_scale * Conv(ReLU(Conv(x))), without normalisation, small at the start (spec C.1, RBnoBN).
 
-    def __init__(self, width: int, res_scale: float = 1.0, kernel: int = 3) -> None:
+    With ``attention`` what is added goes through it first.
+    """
+
+    def __init__(self, width: int, res_scale: float = 1.0, kernel: int = 3, attention: nn.Module | None = None) -> None:
         super().__init__()
-        self.res_scale = res_scale
+        self.res_scale, self.attention = res_scale, attention
         self.conv1 = conv(width, width, kernel)
         self.conv2 = conv(width, width, kernel)
         for layer in (self.conv1, self.conv2):
@@ -85,7 +88,8 @@ class PlainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, y, x) -> the same shape."""
-        return torch.add(x, self.conv2(F.relu(self.conv1(x), inplace=True)), alpha=self.res_scale)
+        added = self.conv2(F.relu(self.conv1(x), inplace=True))
+        return torch.add(x, self.attention(added) if self.attention else added, alpha=self.res_scale)
 
 
 class Recursive(nn.Module):
@@ -102,6 +106,7 @@ class Recursive(nn.Module):
         self.norm1 = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(norms))
         self.norm2 = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(norms))
         he(self.conv1, self.conv2)
+        self.conv2.weight.data.mul_(0.1)  # the same weights many times over would let signals grow
 
     def forward(self, x: Tensor, turn: int) -> Tensor:
         """(batch, width, y, x) -> the same shape, at the ``turn``-th application from 0."""

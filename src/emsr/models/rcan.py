@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from emsr.layers.attention import ChannelAttention
-from emsr.layers.blocks import conv
+from emsr.layers.blocks import PlainBlock, conv
 from emsr.layers.upscale import upsampler
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
@@ -64,21 +63,6 @@ def build(scale: int, sections: int, options: Options) -> Rcan:
     return Rcan(scale, sections, options)
 
 
-class AttentiveBlock(nn.Module):
-    """x + attention(Conv(ReLU(Conv(x))))."""
-
-    def __init__(self, width: int, reduction: int) -> None:
-        super().__init__()
-        self.conv1 = conv(width, width)
-        self.conv2 = conv(width, width)
-        self.attention = ChannelAttention(width, reduction)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, width, y, x) -> the same shape."""
-        added: Tensor = self.attention(self.conv2(F.relu(self.conv1(x), inplace=True)))
-        return x + added
-
-
 class Rcan(SingleSection):
     """Residual groups with a skip around each and around all. Attention sees the whole window, so sr depends on it."""
 
@@ -88,13 +72,20 @@ class Rcan(SingleSection):
         self.first = conv(1, width)
         self.groups = nn.ModuleList(
             nn.Sequential(
-                *(AttentiveBlock(width, options.reduction) for _ in range(options.blocks)), conv(width, width)
+                *(
+                    PlainBlock(width, attention=ChannelAttention(width, options.reduction))
+                    for _ in range(options.blocks)
+                ),
+                conv(width, width),
             )
             for _ in range(options.groups)
         )
         self.join = conv(width, width)
         self.ups = upsampler(width, scale)
         self.last = conv(width, 1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()  # as published, in the blocks too
 
     def enlarge(self, lr: Tensor) -> Tensor:
         """(batch, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x), not clamped."""

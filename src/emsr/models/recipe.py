@@ -30,7 +30,7 @@ def small(published: Stage, **changes: Any) -> Stage:
         **{"steps": 6_000, "batch": 4, "validate_every": 500, "checkpoint_every": 250},
         **{"optimiser": "adam", "betas": (0.9, 0.99), "weight_decay": 0.0, "clip": 1.0, "clip_change": 0.0},
         **{"learning_rate": 1e-3, "schedule": "cosine", "halvings": (), "halving": 0.5, "minimum_rate": 1e-5},
-        **{"warmup": 100, "weight_ema": 0.995, "precision": "bfloat16", "image_weight": 1.0},
+        **{"warmup": 100, "weight_ema": 0.995, "precision": "bfloat16", "image_weight": 1.0, "slow": ()},
     }
     return replace(published, **{**short, **changes})
 

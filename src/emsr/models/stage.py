@@ -44,7 +44,7 @@ class Stage:
     checkpoint_every: int = 0  # steps; 0 = never: a killed training begins anew
     augment: bool = True  # the eight orientations of a patch; affinity: of each, and upside down
     clip: float = 0.0  # largest norm of the gradient; 0 = no limit
-    clip_change: float = 0.0  # largest product of rate and gradient of a weight (Kim et al. 2016, VDSR); 0 = no limit
+    clip_change: float = 0.0  # largest norm of the gradient times the rate (Kim et al. 2016, VDSR); 0 = no limit
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
     image_weight: float = 1.0  # difference of the images

@@ -51,7 +51,7 @@ class Descent:
         if self.stage.clip:
             nn.utils.clip_grad_norm_(trained(network), self.stage.clip)
         if self.stage.clip_change and self.rate:
-            nn.utils.clip_grad_value_(trained(network), self.stage.clip_change / self.rate)
+            nn.utils.clip_grad_norm_(trained(network), self.stage.clip_change / self.rate)
         self.scaler.step(self.optimiser)
         self.scaler.update()
 
