@@ -126,6 +126,21 @@ def test_windows_at_real_scales_are_the_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_with_the_encoder_of_swinir(name: str) -> None:
+    """Any size, every parameter learned from drawn points, and no bound of what a voxel depends on."""
+    sizes = {"embedding": 12, "groups": 1, "layers": 2, "heads": 2, "window": 4}
+    network = drawn(name, 3.7, encoder="swinir", **sizes)
+    assert network.halo is None
+    assert network(torch.rand(1, 1, 1, 7, 9)).shape == (1, 1, 26, 33)
+    y, x = (7 * torch.rand(2, 30, dtype=torch.float64) for _ in range(2))
+    network.train().sample(torch.rand(2, 1, 7, 7), y, x, (2.0, 3.0)).square().sum().backward()
+    for parameter, tensor in network.named_parameters():
+        assert tensor.grad is not None, parameter
+        assert torch.isfinite(tensor.grad).all(), parameter
+        assert tensor.grad.any(), parameter
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", [0.9, 16.5, (2.0, 17.0), float("nan"), math.inf])
 def test_scales_that_there_are_not(name: str, scale: Any) -> None:
     with pytest.raises(ValueError, match=f"is not one of {name}'s: use a number from 1 to 16, or two of them"):
