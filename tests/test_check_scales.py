@@ -22,10 +22,10 @@ def random_scales(values: dict[str, Any], scale: int = 8, **overrides: Any) -> d
 
 @pytest.mark.parametrize(("overrides", "words"), [
     ({"scales": [4, 1]}, "stage image: scales [4, 1] are not the least and the greatest; use [1, 4]"),
-    ({"scales": [0.5, 4]}, "scales [0.5, 4] are not"),
+    ({"scales": [0.5, 4]}, "scales is [0.5, 4]; it must be at least 1"),
     ({"scales": [3]}, "scales [3] are not"),
-    ({"samples": 0}, "samples 0 is under 1"),
-    ({"anisotropy": 1.5}, "anisotropy 1.5 no share"),
+    ({"samples": 0}, "samples is 0; it must be at least 1"),
+    ({"anisotropy": 1.5}, "anisotropy is 1.5; it must lie between 0 and 1"),
     ({"scales_drawn": "log"}, "scales_drawn"),
     ({"scales": "1 to 4"}, "scales"),
 ])  # fmt: skip

@@ -14,6 +14,7 @@ from emsr import plugins
 from emsr.inference import cost
 from emsr.layers.implicit import Points, bilinear, centres, every
 from emsr.models import real_scale
+from emsr.training import schedule
 from network_goldens import any_numbers, card
 
 NAMES = [name for name in tiny_networks.NAMES if plugins.has(plugins.file_of("models", name), "SCALE_RANGE")]
@@ -98,6 +99,7 @@ def test_rows_and_columns_that_are_asked_for(name: str) -> None:
     y, x = centres(8, 2.5), centres(6, 2.5)
     whole = network.centre([(lr,)])
     assert torch.equal(whole, network.centre([(lr,)], at=(y, x)))
+    assert network.centre([(lr,)], at=(y[:0], x[:0])).shape == (2, 1, 0, 0)
     part = network.centre([(lr,)], at=(y[3:9], x[7:8]))
     torch.testing.assert_close(part, whole[..., 3:9, 7:8], atol=1e-6, rtol=0)
     points = every(y, x, 2, (8, 6))
@@ -124,6 +126,21 @@ def test_windows_at_real_scales_are_the_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_with_the_encoder_of_swinir(name: str) -> None:
+    """Any size, every parameter learned from drawn points, and no bound of what a voxel depends on."""
+    sizes = {"embedding": 12, "groups": 1, "layers": 2, "heads": 2, "window": 4}
+    network = drawn(name, 3.7, encoder="swinir", **sizes)
+    assert network.halo is None
+    assert network(torch.rand(1, 1, 1, 7, 9)).shape == (1, 1, 26, 33)
+    y, x = (7 * torch.rand(2, 30, dtype=torch.float64) for _ in range(2))
+    network.train().sample(torch.rand(2, 1, 7, 7), y, x, (2.0, 3.0)).square().sum().backward()
+    for parameter, tensor in network.named_parameters():
+        assert tensor.grad is not None, parameter
+        assert torch.isfinite(tensor.grad).all(), parameter
+        assert tensor.grad.any(), parameter
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", [0.9, 16.5, (2.0, 17.0), float("nan"), math.inf])
 def test_scales_that_there_are_not(name: str, scale: Any) -> None:
     with pytest.raises(ValueError, match=f"is not one of {name}'s: use a number from 1 to 16, or two of them"):
@@ -143,15 +160,9 @@ def test_options_that_it_cannot_have(name: str, change: dict[str, Any], message:
         drawn(name, 2, **change)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_the_published_network_takes_is_counted_without_memory(name: str) -> None:
-    """At least the operations of its transformer layers: 12 channels^2 a pixel at an mlp_ratio of 4, 8 at 2."""
-    options = (
-        MODULES[name]
-        .PRESETS["published"]
-        .__class__(**{**vars(MODULES[name].PRESETS["published"]), "encoder": "swinir"})
-    )
-    found = cost.of_card(card(name, "image", 4, options), 16)
+def test_what_the_published_network_takes_is_counted_without_memory() -> None:
+    """At least the operations of its transformer layers, 8 channels^2 a pixel."""
+    found = cost.of_card(card("iste", "image", 4, MODULES["iste"].PRESETS["published"]), 16)
     assert found.centre.macs["encoder"] > 36 * 8 * 180**2 * 16**2
 
 
@@ -169,3 +180,19 @@ def test_recipes_reach_the_scale_that_is_wanted(name: str) -> None:
         (3.7, 12.5): ((1.0, 12.5), "logarithmic"),
     }
     assert (found[4].objective, found[4].patch, found[4].samples) == ("scales", 48, 2304)
+
+
+@pytest.mark.parametrize(("name", "preset", "batch", "rates"), [
+    ("liif", "published", 16, {0: 1e-4, 199_999: 1e-4, 200_000: 5e-5, 400_000: 2.5e-5, 999_999: 6.25e-6}),
+    ("liif", "swinir", 16, {0: 1e-4, 999_999: 6.25e-6}),
+    ("lte", "published", 16, {0: 1e-4, 200_000: 5e-5}),
+    ("lte", "swinir", 32, {0: 2e-4, 499_999: 2e-4, 500_000: 1e-4, 800_000: 5e-5, 900_000: 2.5e-5, 999_999: 1.25e-5}),
+    ("iste", "published", 4, {0: 2e-4, 1_149_999: 2e-4, 1_150_000: 1e-4, 1_840_000: 5e-5, 2_299_999: 1.25e-5}),
+    ("iste", "em", 16, {0: 2e-4, 150_000: 1e-4, 299_999: 1e-7}),
+])  # fmt: skip
+def test_published_rates(name: str, preset: str, batch: int, rates: dict[int, float]) -> None:
+    (stage,) = MODULES[name].stages(preset, 4)
+    assert stage.batch == batch
+    assert {step: schedule.rate(stage, step) for step in rates} == pytest.approx(rates, rel=2e-3)
+    if preset == "em":
+        assert (stage.scales, stage.scales_drawn) == ((1, 16), "logarithmic")

@@ -11,7 +11,7 @@ AT_LEAST_0, AT_LEAST_1, SHARE = (0, MOST), (1, MOST), (0, 1)
 OF_THE_MODEL = ("name", "objective")  # fields of a recipe that say what a stage is
 STAGE = {  # least and largest value of each number, or of each number of a list, in models/stage.py
     **dict.fromkeys(("steps", "learning_rate", "warmup", "minimum_rate", "clip", "weight_decay"), AT_LEAST_0),
-    **dict.fromkeys(("batch", "accumulate", "periods", "penalty_every"), AT_LEAST_1),
+    **dict.fromkeys(("batch", "accumulate", "periods", "penalty_every", "scales", "samples"), AT_LEAST_1),
     **dict.fromkeys(("restarts", "halvings", "validate_every", "checkpoint_every"), AT_LEAST_0),
     **dict.fromkeys(("image_weight", "contextual_weight", "codebook_weight", "commitment"), AT_LEAST_0),
     **dict.fromkeys(("guide_weight", "latent_weight", "cycle_weight"), AT_LEAST_0),
@@ -20,7 +20,7 @@ STAGE = {  # least and largest value of each number, or of each number of a list
     **dict.fromkeys(("weight_ema", "unquantised", "entries_decay", "restart_until", "contrast"), SHARE),
     **dict.fromkeys(("depth", "border", "balance_limit", "elastic", "shift", "poor", "missing", "blur"), AT_LEAST_0),
     **dict.fromkeys(("rotation_share", "elastic_share", "shift_share", "intensity_share", "poor_share"), SHARE),
-    **dict.fromkeys(("missing_share", "section_intensity", "brightness", "gamma", "faint"), SHARE),
+    **dict.fromkeys(("missing_share", "section_intensity", "brightness", "gamma", "faint", "anisotropy"), SHARE),
     "elastic_spacing": (1, MOST),
     "patch": (4, MOST),
     "betas": (0, 0.999999),

@@ -65,6 +65,7 @@ _PAPER = Options(
 PRESETS = {
     "published": _PAPER,
     "edsr": replace(_PAPER, encoder="edsr"),
+    "em": replace(_PAPER, key_stride=4, bilinear_skip=True),  # for scales to 16
     "small": replace(
         _PAPER,
         encoder="edsr",
@@ -93,6 +94,8 @@ _PUBLISHED = Stage(
 RECIPES: dict[str, tuple[Stage, ...]] = {
     "published": (_PUBLISHED,),
     "edsr": (_PUBLISHED,),
+    "em": (replace(_PUBLISHED, steps=300_000, batch=16, schedule="cosine", halvings=(), scales=(1.0, 16.0),
+                   scales_drawn="logarithmic", validate_every=5_000),),
     # about as much arithmetic as edsr's
     "small": (replace(_PUBLISHED, steps=6_000, batch=4, patch=32, samples=1024, learning_rate=1e-3, betas=(0.9, 0.99),
                       schedule="cosine", halvings=(), warmup=100, minimum_rate=1e-5, weight_ema=0.995,
@@ -139,9 +142,10 @@ class Iste(RealScale):
         y, x = (centres(side, s, lr.device)[::step] for side, s in zip(lr.shape[-2:], scale, strict=True))
         return every(y, x, lr.shape[0], (lr.shape[-2], lr.shape[-1]))
 
-    def prepare(self, lr: Tensor, cell: Tensor, keys: Points) -> Rows:
+    def prepare(self, lr: Tensor, cell: Tensor, keys: Points | None) -> Rows:
         """Of each pixel what the first decoder's first layer makes of its features at each of four corners; waves of
         its texture; and the phases, and lr."""
+        assert keys is not None
         features = self.encoder(lr)
         with torch.autocast(lr.device.type, enabled=False):  # what is alike is seen in the last bits
             features = features.float()

@@ -103,7 +103,7 @@ class Liif(RealScale):
         self.encoder = encoder(options, channels)
         self.decoder = Perceptron(9 * options.width, 4, options.hidden, channels)
 
-    def prepare(self, lr: Tensor, cell: Tensor, keys: Points) -> Rows:
+    def prepare(self, lr: Tensor, cell: Tensor, keys: Points | None) -> Rows:
         """Of each pixel, what the perceptron's first layer makes of its 3 x 3 features."""
         return (self.decoder.unfolded(self.encoder(lr)),)
 

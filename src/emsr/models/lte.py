@@ -112,7 +112,7 @@ class Lte(RealScale):
         self.phase = nn.Linear(2, options.texture // 2, bias=False)
         self.decoder = Perceptron(options.texture, 0, options.hidden, channels)
 
-    def prepare(self, lr: Tensor, cell: Tensor, keys: Points) -> Rows:
+    def prepare(self, lr: Tensor, cell: Tensor, keys: Points | None) -> Rows:
         """Of each pixel its amplitudes, its frequencies along y and along x; and lr."""
         features = self.encoder(lr)
         return rows(self.amplitude(features)), rows(self.frequency(features)), lr

@@ -34,20 +34,19 @@ class RealScale(SingleSection):
         self.channels = channels
 
     @abstractmethod
-    def prepare(self, lr: Tensor, cell: Tensor, keys: Points) -> Rows:
+    def prepare(self, lr: Tensor, cell: Tensor, keys: Points | None) -> Rows:
         """What all points share: of lr (batch, channels, y, x) in [-1, 1], for voxels of sides ``cell`` (2,).
 
-        ``cell`` is in half lr pixels; ``keys`` are the points that a network may compare with.
+        ``cell`` is in half lr pixels; ``keys`` are the points to compare with, where a network does.
         """
 
     @abstractmethod
     def decode(self, known: Rows, points: Points, cell: Tensor) -> Tensor:
         """Grey levels in [-1, 1] of ``points`` from what was prepared: (batch * points, channels)."""
 
-    def lattice(self, lr: Tensor, scale: tuple[float, float]) -> Points:
-        """The points to compare with where none are given: the voxels of sr of all of lr."""
-        y, x = (centres(side, s, lr.device) for side, s in zip(lr.shape[-2:], scale, strict=True))
-        return every(y, x, lr.shape[0], (lr.shape[-2], lr.shape[-1]))
+    def lattice(self, lr: Tensor, scale: tuple[float, float]) -> Points | None:
+        """The points to compare with in a window, whichever of it are asked for; None where nothing is compared."""
+        return None
 
     def enlarge(self, lr: Tensor) -> Tensor:
         """(batch, 1, y, x) in [0, 1] -> (batch, 1, round(scale*y), round(scale*x)), not clamped."""
@@ -61,10 +60,10 @@ class RealScale(SingleSection):
         """
         lr = 2 * states[len(states) // 2][0] - 1
         scale, size = pair(self.scale), (lr.shape[-2], lr.shape[-1])
-        y, x = at or tuple(centres(side, s, lr.device) for side, s in zip(size, scale, strict=True))
+        y, x = (part.to(lr.device) for part in at or [centres(side, s) for side, s in zip(size, scale, strict=True)])
         cell = self.cell(scale, lr.device)
         known, found = self.prepare(lr, cell, self.lattice(lr, scale)), []
-        for part in y.split(max(1, BLOCK // len(x))):
+        for part in y.split(max(1, BLOCK // max(1, len(x)))):
             values = self.decode(known, every(part, x, lr.shape[0], size), cell)
             found.append(values.view(lr.shape[0], len(part), len(x), self.channels))
         return torch.cat(found, 1).permute(0, 3, 1, 2) / 2 + 0.5
@@ -95,7 +94,9 @@ def check(model: str, scale: Scale, limits: tuple[float, float], options: Any) -
 
 
 def recipe(stage: Stage, scale: Scale) -> Stage:
-    """``stage`` for weights that are wanted at ``scale``: trained from 1 to 4, as published, or to ``scale`` if that is
-    more, then with as many steps in each octave."""
+    """``stage``, if it names no scales, for weights that are wanted at ``scale``: trained from 1 to 4, as published, or
+    to ``scale`` if that is more, then with as many steps in each octave."""
+    if stage.scales:
+        return stage
     largest = max(4.0, *pair(scale))
     return replace(stage, scales=(1.0, largest), scales_drawn="uniform" if largest == 4 else "logarithmic")
