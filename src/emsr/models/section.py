@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from emsr.scales import Scale
+
 
 class SingleSection(nn.Module):
     """A super-resolver of single sections; of neighbours it makes nothing.
@@ -17,9 +19,10 @@ class SingleSection(nn.Module):
 
     halo: int | None = None
 
-    def __init__(self, scale: int, sections: int) -> None:
+    def __init__(self, scale: Scale, sections: int) -> None:
         super().__init__()
-        self.scale, self.sections = scale, sections
+        self.scale: Scale = scale
+        self.sections = sections
 
     @abstractmethod
     def enlarge(self, lr: Tensor) -> Tensor:
