@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from skimage.transform import resize
@@ -22,6 +22,7 @@ SCALES = st.one_of(
     st.integers(1, 16),
     st.tuples(st.floats(1, 16), st.floats(1, 16)),
 ).map(scales.of)
+few = settings(max_examples=25)
 SIDES = st.tuples(st.integers(1, 300), st.integers(1, 300))
 
 
@@ -130,6 +131,7 @@ def test_area_is_the_mean_of_what_a_pixel_covers(plane: tuple[int, int]) -> None
     np.testing.assert_allclose(degrade(hr, scale, "area"), mean, atol=1e-9)
 
 
+@few
 @given(SCALES, SIDES, st.data())
 def test_parts_are_cut_from_the_whole_bit_for_bit(
     scale: scales.Scale, coarse: tuple[int, int], data: st.DataObject

@@ -30,7 +30,7 @@ def of(value: Any) -> Scale:
         raise ValueError(f"scale {list(value)} has {len(numbers)} numbers: {wanted}")
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, int | float) or not 1 <= number <= MOST:
-            raise ValueError(f"scale {stated(value)} is none: {wanted}")
+            raise ValueError(f"scale {stated(value)!r} is none: {wanted}")
     y, x = (int(number) if number == int(number) else float(number) for number in (numbers[0], numbers[-1]))
     return y if y == x else (y, x)
 
@@ -81,6 +81,12 @@ def _coarse(fine: int, scale: float) -> int:
     while round(scale * side) > fine:
         side -= 1
     return side
+
+
+def fits(coarse: Sequence[int], fine: Sequence[int], scale: Scale) -> bool:
+    """Whether sections of `fine` (y, x) voxels are those of `coarse` pixels, with less than a pixel to spare."""
+    more = fine_plane([side + 1 for side in coarse], scale)
+    return all(low <= side < high for low, side, high in zip(fine_plane(coarse, scale), fine, more, strict=True))
 
 
 def least(scale: Scale) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -83,6 +83,12 @@ class Stage:
     faint: float = 0.0  # largest part of the contrast that is lost
     missing_share: float = 0.0  # sections that show nothing
     missing: int = 0  # most of them in a patch
+
+
+def recipe_scale(scale: Any, scales: Sequence[int]) -> int:
+    """The scale whose recipe is taken: a model's own, or the next larger one it has a recipe for, or its largest."""
+    largest = max(scale) if isinstance(scale, list | tuple) else scale
+    return next((one for one in scales if largest <= one), scales[-1])
 
 
 def overridden(record: Record, overrides: Mapping[str, Any], what: str = "option") -> Record:

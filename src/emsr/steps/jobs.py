@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emsr import durable, memory, plan
+from emsr import durable, memory, plan, scales
 from emsr.geometry import Triple, triple
 from emsr.plan import read_within
 from emsr.steps.attempts import attempt
@@ -212,7 +212,7 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     from emsr.models import checkpoint
 
     kind = VolumeNetwork if allocated.get("channels") else Network
-    module = checkpoint.load(card, device)
+    module = checkpoint.load(card, device, used_at=None if allocated.get("channels") else scales.of(allocated["scale"]))
     used = accelerate(module, allocated["settings"].get("accelerators") or {})
     return kind(module, device, allocated["precision"]), {"accelerators": used} if used else {}
 
