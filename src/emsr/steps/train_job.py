@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from emsr import durable, scales
+from emsr import durable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,7 +103,7 @@ class Job:
         return Context(
             stage=self.stage,
             network=channels_last(normalised_together(network, group, device), device),
-            scale=scales.of(self.settings["scale"]),
+            scale=self.settings["scale"],
             training=self.series("train"),
             validation=self.series("validation"),
             seed=self.settings["seed"],
