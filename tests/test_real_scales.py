@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.transform import resize
 
-from emsr import resampling, scales
+import tiny_networks
+from emsr import plugins, resampling, scales
 from emsr.degradation import degrade, upsample
 from emsr.layers.upscale import bicubic_at, positions
 from emsr.models import bicubic
+from network_goldens import any_numbers
 
 SCALES = st.one_of(
     st.floats(1, 16),
@@ -178,7 +181,43 @@ def test_sections_that_no_rounding_gives_are_refused(scale: scales.Scale) -> Non
         degrade(smooth((wrong, wrong)), scale)
 
 
-# the network
+# the networks
+
+RANGED = [name for name in tiny_networks.NAMES if plugins.has(plugins.file_of("models", name), "SCALE_RANGE")]
+
+
+def ranged(name: str, scale: scales.Scale) -> Any:
+    torch.manual_seed(5)
+    return any_numbers(tiny_networks.build(name, scale)).eval()
+
+
+def test_models_of_real_scales_are_found() -> None:
+    assert "bicubic" in RANGED
+    assert "edsr" not in RANGED
+
+
+@pytest.mark.parametrize("scale", [3.7, (3.5, 2)], ids=scales.name)
+@pytest.mark.parametrize("name", RANGED)
+@torch.no_grad()
+def test_any_positions_are_those_of_the_whole_window(name: str, scale: scales.Scale) -> None:
+    """A window at all its voxels, at some of them, and as ``forward`` gives it."""
+    network, lr = ranged(name, scale), torch.rand(1, 1, 16, 12)
+    state, (y, x) = network.section(lr), positions((16, 12), scale)
+    whole = network.centre([state])
+    assert whole.shape == (1, 1, *scales.fine_plane((16, 12), scale))
+    torch.testing.assert_close(network.centre([state], at=(y, x)), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(network(lr[:, None]), whole, atol=1e-5, rtol=0)
+    some = network.centre([state], at=(y[3:9], x[7:8]))
+    torch.testing.assert_close(some, whole[..., 3:9, 7:8], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", RANGED)
+@torch.no_grad()
+def test_weights_do_not_depend_on_the_scale(name: str) -> None:
+    shapes = [
+        {key: tensor.shape for key, tensor in ranged(name, scale).state_dict().items()} for scale in (2, 3.7, (3.5, 2))
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
 
 
 @pytest.mark.parametrize("scale", REAL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -105,13 +106,13 @@ class Blend:
         self._sums: dict[Triple, np.ndarray] = {}
         self._lock = threading.Lock()
         self._windows = {axis: {plan.span(axis, start)[0]: start for start in plan.starts(axis)} for axis in (1, 2)}
-        self._same = self._weights_of((0, 0)) if scales.whole(plan.scale) else None
+        self._weights_of = lru_cache(8)(self._weights)
 
     def add(self, z: int, corner: tuple[int, int], steps: np.ndarray, shards: Iterable[Triple]) -> None:
         """Add the window that starts at section z; `corner` (y, x) is in output voxels, `steps` int16 in 1/128 grey
         levels: (y, x), or (channels, depth, y, x).
         """
-        weights = self._weights_of(corner) if self._same is None else self._same
+        weights = self._weights_of((0, 0) if scales.whole(self._plan.scale) else corner)
         steps = steps.reshape(self._plan.channels, *weights.shape)
         stop = [first + side for first, side in zip((z, *corner), weights.shape, strict=True)]
         window = Box((z, *corner), triple(stop))
@@ -125,8 +126,8 @@ class Blend:
             with self._lock:
                 self._sum(index)[(slice(None), *inside)] += weighted[(slice(None), *part)]
 
-    def _weights_of(self, corner: tuple[int, int]) -> np.ndarray:
-        """(depth, y, x) of the window whose first voxel is `corner` (y, x)."""
+    def _weights(self, corner: tuple[int, int]) -> np.ndarray:
+        """(depth, y, x) of the window whose first voxel is `corner` (y, x); of whole scales all are as the first."""
         starts = (0, *(self._windows[axis][first] for axis, first in zip((1, 2), corner, strict=True)))
         deep, rows, columns = (plan_weights(self._plan, axis, start) for axis, start in enumerate(starts))
         weights: np.ndarray = deep[:, None, None] * rows[:, None] * columns
