@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emsr.commands.check import stop_unless_fit
 from emsr.config_files import stop_unless_harmless
+from emsr.scales import NAME
 from emsr.segmenting import Segmenting
 from emsr.settings import Settings, wildcard
 
@@ -25,7 +26,7 @@ wildcard_constraints:
     training=wildcard(settings.config.trainings),
     image="hr|lr|labels|mask",
     part="(deviation/)?",
-    scale="[0-9]+",
+    scale=NAME,
     stage="[a-z]+",
     segmentation=wildcard(
         [name for names in segmenting.names.values() for name in names]

@@ -149,6 +149,8 @@ ROWS = [
     overlay(47, "a batch of nothing", TRAINING % "stages: {fusion: {batch: 0}}"),
     overlay(48, "a scale of 1", TRAINING % "scale: 1"),
     overlay(48, "a fraction for a scale", TRAINING % "scale: 2.5"),
+    overlay(48, "no number for a scale", TRAINING % "scale: .nan"),
+    overlay(48, "three numbers for a scale", TRAINING % "scale: [2, 3, 4]"),
     overlay(49, "an overlap as large as the window", "superresolve: {overlap: 64}"),
     overlay(50, "chunks that do not divide the shard", "superresolve: {chunk: [16, 100, 128]}"),
     overlay(50, "blocks that do not divide the shard", "segment: {fragments: {block: [1, 500, 512]}}"),

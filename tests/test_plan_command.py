@@ -116,7 +116,7 @@ def test_weights_of_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (WORDS.replace("4 64 64", "4 60 64"), "shard [4, 60, 64] is not a multiple of scale 8"),
     (WORDS.replace("--overlap 4", "--overlap 16"), "overlap 16 leaves no step for window 16"),
     (WORDS.replace("--window 16", "--window 18"), "window 18 is not a multiple of 4"),
-    (WORDS.replace("--scale 8", "--scale 3"), "scale 3 is not one of gpemsr's: use one of 4, 8, 16"),
+    (WORDS.replace("--scale 8", "--scale 3"), "scale 3 is not one that model gpemsr has: 4, 8, 16"),
     (f"{WORDS} --workers 0", "workers 0 make nothing: state at least 1"),
     (f"{WORDS} --rate 0", "rate 0.0 makes no voxel"),
     (f"{WORDS} --stats nowhere.json", "nowhere.json"),

@@ -38,7 +38,7 @@ def view(truth: bool = True, shape: tuple[int, int] = (96, 128)) -> SectionView:
     images = {name: rng.integers(0, 256, shape).astype(np.uint8) for name in ("lr", "bicubic", "sr", "hr")}
     if not truth:
         del images["hr"]
-    return SectionView(5, "the median gain", images, (0, 0), (4.0, 4.0), 4)
+    return SectionView(5, "the median gain", images, (0, 0), (4.0, 4.0), (4, 4), 4.0)
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

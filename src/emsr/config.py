@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from emsr import plugins
 from emsr.mistakes import one_line
+from emsr.scales import Scale, stated
 from emsr.schema import (
     Data,
     Degradation,
@@ -104,14 +105,19 @@ class Config(Part):
                         "snadn or irn, or leave samples out"
                     )
                 self._check_overlap(name, training.window)
-                self._check_shard(name, training.scale)
-            elif volume.weights is not None:
-                self._check_shard(name, volume.weights.scale)
+                self._check_scale(name, volume.weights)
+            if volume.weights is not None:
+                self._check_shard(name, self.scale(name))
             self._check_noise(f"volumes.{name}.degradation.noise", volume)
             if volume.registration and not self.scales(name):
                 raise ValueError(
                     f"volumes.{name}: hr is registered at the scale of weights or of a training of super-resolution "
                     "that reads the volume, and there is none; name one, or leave registration out"
+                )
+            if volume.registration and not all(isinstance(scale, int) for scale in self.scales(name)):
+                raise ValueError(
+                    f"volumes.{name}: hr is registered on the grid of lr times a whole scale; use one, or leave "
+                    "registration out"
                 )
             if volume.registration and len(scales := self.scales(name)) > 1:
                 users = ", ".join(f"{scale} by {user}" for scale, user in scales.items())
@@ -189,8 +195,32 @@ class Config(Part):
                 f"superresolve.overlap {self.superresolve.overlap} is not less than window {window} of volume {volume}"
             )
 
-    def _check_shard(self, volume: str, scale: int) -> None:
-        if any(side % scale for side in self.superresolve.shard[1:]):
+    def scale(self, volume: str) -> Scale:
+        """The scale that a volume is super-resolved at: its own, or that of its weights; ValueError without weights."""
+        part = self.volumes[volume]
+        if part.weights is None:
+            raise ValueError(f"volume {volume} names no weights, so it is not super-resolved")
+        if part.scale is not None:
+            return part.scale
+        return self.trainings[part.weights].scale if isinstance(part.weights, str) else part.weights.scale
+
+    def _check_scale(self, volume: str, training: str) -> None:
+        """A volume's own scale is one that the network of its training has."""
+        scale, trained = self.volumes[volume].scale, self.trainings[training]
+        if scale is None or scale == trained.scale:
+            return
+        try:
+            plugins.check_scale(trained.model.name, scale)
+        except ValueError as error:
+            raise ValueError(f"volumes.{volume}: {error}") from None
+        if not plugins.has(plugins.file_of("models", trained.model.name), "SCALE_RANGE"):
+            raise ValueError(
+                f"volumes.{volume}: scale {stated(scale)} is not that of training {training}, {stated(trained.scale)}, "
+                f"and model {trained.model.name} has one for each training; leave scale out, or name other weights"
+            )
+
+    def _check_shard(self, volume: str, scale: Scale) -> None:
+        if isinstance(scale, int) and any(side % scale for side in self.superresolve.shard[1:]):
             raise ValueError(
                 f"superresolve.shard {list(self.superresolve.shard)} is not a multiple of scale {scale} in y and x, "
                 f"which volume {volume} needs"
@@ -232,17 +262,20 @@ class Config(Part):
             return True
         return a.hr is not None and b.hr is not None and a.hr.place == b.hr.place
 
-    def scales(self, volume: str) -> dict[int, str]:
+    def scales(self, volume: str) -> dict[Scale, str]:
         """Every scale that a volume is used at, and what uses it so: its weights and the trainings that read it.
 
         Affinity networks see one grid and relate no two.
         """
-        found: dict[int, str] = {}
-        weights = self.volumes[volume].weights
+        found: dict[Scale, str] = {}
+        weights, own = self.volumes[volume].weights, self.volumes[volume].scale
         if isinstance(weights, WeightsFile):
-            found[weights.scale] = f"weights {weights.path}"
+            found[self.scale(volume)] = f"weights {weights.path}"
+        elif own is not None:
+            found[own] = f"volume {volume}"
         for name, training in self.trainings.items():
-            if training.output == "sr" and (name == weights or any(data.volume == volume for data in training.data)):
+            used = name == weights and own is None
+            if training.output == "sr" and (used or any(data.volume == volume for data in training.data)):
                 found.setdefault(training.scale, f"training {name}")
         return found
 

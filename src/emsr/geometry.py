@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from emsr.scales import Axis
 
 Triple = tuple[int, int, int]
 
@@ -75,6 +77,31 @@ class Box:
 def scaled(point: Triple, scale: int) -> Triple:
     """(z, s*y, s*x): a shape or a corner, super-resolved in the plane."""
     return (point[0], point[1] * scale, point[2] * scale)
+
+
+@dataclass(frozen=True)
+class Grids:
+    """A coarse and a fine volume of one extent: shapes (z, y, x), as many sections in both."""
+
+    coarse: Triple
+    fine: Triple
+
+    def axis(self, axis: int) -> Axis:
+        """Axis 0 (z), 1 (y) or 2 (x) of both."""
+        return Axis(self.coarse[axis], self.fine[axis])
+
+    def finer(self, box: Box) -> Box:
+        """The fine voxels whose centres lie in a box of coarse ones."""
+        return self._mapped(box, [self.axis(axis).finer for axis in (1, 2)])
+
+    def coarser(self, box: Box) -> Box:
+        """The coarse voxels that hold the centres of a box of fine ones."""
+        return self._mapped(box, [self.axis(axis).coarser for axis in (1, 2)])
+
+    def _mapped(self, box: Box, along: Sequence[Callable[[int, int], tuple[int, int]]]) -> Box:
+        spans = list(zip(box.start[1:], box.stop[1:], strict=True))
+        (top, bottom), (left, right) = (change(*span) for change, span in zip(along, spans, strict=True))
+        return Box((box.start[0], top, left), (box.stop[0], bottom, right))
 
 
 def windows_on_axis(length: int, window: int, overlap: int) -> tuple[int, ...]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emsr import durable
-from emsr.geometry import Box, ShardGrid, Triple, scaled, touching, triple, windows_on_axis
+from emsr import durable, scales
+from emsr.geometry import Box, Grids, ShardGrid, Triple, touching, triple, windows_on_axis
+from emsr.scales import Axis, Scale
 
 Table = tuple[tuple[int, ...] | None, ...]
 """For each section z the sections it is made from, centre in the middle; None for a section without data."""
@@ -65,7 +66,7 @@ def inputs_sha256(table: Sequence[Sequence[int] | None], section_sha256: Sequenc
 
 @dataclass(frozen=True)
 class Plan:
-    """One pass of a network over a volume: `lr_shape` voxels become scale times as many along y and x.
+    """One pass of a network over a volume: `lr_shape` voxels become scale times as many along y and x, rounded.
 
     `window` and `overlap` are lr pixels along y and x, `shard` output voxels (z, y, x). Super-resolution makes one
     section at a time from those that `table` names. A network of volumes makes `depth` sections at a time, windows
@@ -75,7 +76,7 @@ class Plan:
     """
 
     lr_shape: Triple
-    scale: int
+    scale: Scale
     window: int
     overlap: int
     shard: Triple
@@ -89,7 +90,12 @@ class Plan:
     @property
     def shape(self) -> Triple:
         """Shape of the sr volume."""
-        return scaled(self.lr_shape, self.scale)
+        return (self.lr_shape[0], *scales.fine_plane(self.lr_shape[1:], self.scale))
+
+    @property
+    def grids(self) -> Grids:
+        """Both volumes, of one extent."""
+        return Grids(self.lr_shape, self.shape)
 
     @property
     def grid(self) -> ShardGrid:
@@ -111,8 +117,20 @@ class Plan:
         return tuple((y, x) for y in rows for x in columns)
 
     def _touching(self, axis: int, box: Box) -> tuple[int, ...]:
-        last = -(-box.stop[axis] // self.scale)
-        return touching(self.starts(axis), self.window, box.start[axis] // self.scale, last)
+        return touching(self.starts(axis), self.window, *self.axis(axis).coarser(box.start[axis], box.stop[axis]))
+
+    def axis(self, axis: int) -> Axis:
+        """One axis of lr and of what is made of it."""
+        return Axis(self.lr_shape[axis], self.shape[axis])
+
+    def span(self, axis: int, start: int) -> tuple[int, int]:
+        """The sr voxels along axis 1 (y) or 2 (x) of the window at `start`: those whose centres it holds.
+
+        Of a volume smaller than the window, those past its end too where the scale is whole.
+        """
+        along = self.axis(axis)
+        first, last = along.finer(start, start + self.window)
+        return first, last if scales.whole(self.scale) else min(last, along.fine)
 
 
 def check_window(window: int, overlap: int, card: Mapping[str, Any]) -> None:
@@ -120,7 +138,7 @@ def check_window(window: int, overlap: int, card: Mapping[str, Any]) -> None:
 
     Pyramids of alignment need multiples of 4; the latents of the prior lie `latent_stride` sr pixels apart.
     """
-    multiple = max(4, card["options"].get("latent_stride", 1) // card["scale"])
+    multiple = max(4, card["options"].get("latent_stride", 1) // scales.least(scales.of(card["scale"])))
     if window < multiple or window % multiple:
         near = max(multiple, window // multiple * multiple)
         raise ValueError(f"window {window} is not a multiple of {multiple}, which the network needs: use {near}")
@@ -132,7 +150,7 @@ def read_plan(allocated: Mapping[str, Any]) -> Plan:
     """The plan in what `allocate` wrote."""
     return Plan(
         lr_shape=triple(allocated["lr"]["shape"]),
-        scale=allocated["scale"],
+        scale=scales.of(allocated["scale"]),
         window=allocated["window"],
         overlap=allocated["overlap"],
         shard=triple(allocated["shard"]),

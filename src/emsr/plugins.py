@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+from emsr.scales import Scale, pair, stated
+
 PACKAGE = Path(__file__).parent
 
 
@@ -98,6 +100,19 @@ def keys(file: Path, name: str) -> list[str]:
     if not isinstance(node, ast.Dict):
         raise ValueError(f"{file.name} has no dictionary {name}; a plug-in must state it")
     return [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+
+
+def check_scale(name: str, scale: Scale) -> None:
+    """ValueError, in one line, for a scale that model ``name`` does not have: SCALES, or what lies in SCALE_RANGE."""
+    file = file_of("models", name)
+    legal = literal(file, "SCALES")
+    if not isinstance(legal, tuple) or scale in legal:
+        return
+    between = literal(file, "SCALE_RANGE") if has(file, "SCALE_RANGE") else None
+    if isinstance(between, tuple) and all(between[0] <= one <= between[1] for one in pair(scale)):
+        return
+    has_them = f"{between[0]:g} to {between[1]:g}" if isinstance(between, tuple) else ", ".join(map(str, legal))
+    raise ValueError(f"scale {stated(scale)} is not one that model {name} has: {has_them}")
 
 
 def output(file: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from emsr import plugins
+from emsr import plugins, scales
 from emsr.limits import check_fields, check_stage
 from emsr.schema_parts import (
     PATHS,
@@ -22,6 +22,7 @@ from emsr.schema_parts import (
     Part,
     Place,
     Range,
+    ScaleValue,
     Shape,
     Source,
     VoxelSize,
@@ -104,6 +105,7 @@ class Volume(Part):
     accept_mismatch: Flag | None = None
     weights: Name | WeightsFile | None = None
     samples: Samples | None = None
+    scale: ScaleValue | None = None
     test: tuple[Range, ...] | None = None
     segmentations: dict[Name, Segmentation] | None = None
 
@@ -136,6 +138,16 @@ class Volume(Part):
                 raise ValueError(
                     f"segmentations.{name}: {part.image} needs weights, which say at what scale; name some"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _scaled(self) -> Volume:
+        if self.scale is None:
+            return self
+        if self.weights is None:
+            raise ValueError("scale says what weights are used at, and there are none; name some, or leave it out")
+        if isinstance(self.weights, WeightsFile):
+            self.weights.check_scale(self.scale)
         return self
 
     @model_validator(mode="after")
@@ -177,7 +189,7 @@ class Volume(Part):
         return self.hr is not None or self.tissue is not None
 
 
-TrainedImage = Annotated[str, Field(pattern=r"^(hr|bicubic_x[0-9]{1,2})$")]
+TrainedImage = Annotated[str, Field(pattern=rf"^(hr|bicubic_x{scales.NAME})$")]
 
 
 class Data(Part):
@@ -208,7 +220,7 @@ class Model(Part):
 class Training(Part):
     """A network trained stage by stage on sections of volumes."""
 
-    scale: Count
+    scale: ScaleValue
     model: Model
     sections: Count
     section_step: Count
@@ -238,12 +250,7 @@ class Training(Part):
 
     @model_validator(mode="after")
     def _fits_the_model(self) -> Training:
-        file = plugins.file_of("models", self.model.name)
-        scales = plugins.literal(file, "SCALES")
-        if isinstance(scales, tuple) and self.scale not in scales:
-            raise ValueError(
-                f"scale {self.scale} is not one that model {self.model.name} has: {', '.join(map(str, scales))}"
-            )
+        plugins.check_scale(self.model.name, self.scale)
         self._check_window()
         self._check_stages()
         self._check_accelerators()
@@ -291,9 +298,21 @@ class Training(Part):
                     raise ValueError(f"stage {stage}: use names another training and stands alone")
             else:
                 check_stage(stage, values)
+                self._check_pairs(stage)
         for stage in self.init_from or ():
             if stage not in self.stages:
                 raise ValueError(plugins.unknown("init_from stage", stage, self.stages))
+
+    def _check_pairs(self, stage: str) -> None:
+        """Patches of lr and hr are cut on one grid."""
+        file = plugins.file_of("models", self.model.name)
+        stated = plugins.literal(file, "READS") if plugins.has(file, "READS") else {}
+        read = stated.get(stage, ("hr", "lr")) if isinstance(stated, dict) else ()
+        if not scales.whole(self.scale) and {"hr", "lr"} <= set(read):
+            raise ValueError(
+                f"scale {scales.stated(self.scale)}: stage {stage} cuts patches of lr and hr on one grid, so train at "
+                "a whole scale; volumes that are super-resolved with the weights may state another scale"
+            )
 
 
 class Lpips(Part):

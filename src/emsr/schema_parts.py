@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
-from emsr import durable, numbering, places
+from emsr import durable, numbering, places, plugins, scales
+from emsr.scales import Scale
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 Count = Annotated[int, Field(ge=1, strict=True)]
+ScaleValue = Annotated[Scale, PlainValidator(scales.of)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Nanometres = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Shape = tuple[Count, Count, Count]
@@ -156,8 +158,7 @@ class WeightsFile(Part):
                 raise ValueError(
                     f"{file} does not exist; weights are FILE.safetensors with their card FILE.json beside it"
                 )
-        if self.scale < 1:
-            raise ValueError(f"{self.card} states scale {self.scale}; name weights whose card states at least 1")
+        _ = self.scale
         return self
 
     @property
@@ -166,13 +167,29 @@ class WeightsFile(Part):
         return Path(self.path).with_suffix(".json")
 
     @property
-    def scale(self) -> int:
+    def scale(self) -> Scale:
         """The scale that the card states; ValueError for what is no card of weights."""
-        card = durable.read_json(self.card)
-        scale = card.get("scale") if isinstance(card, dict) else None
-        if type(scale) is not int:
+        scale = self._stated("scale")
+        if type(scale) not in (int, float, list):
             raise ValueError(f"{self.card} states no scale, so it is no card of weights; import or train them again")
-        return scale
+        try:
+            return scales.of(scale)
+        except ValueError:
+            raise ValueError(f"{self.card} states scale {scale}; name weights whose card states at least 1") from None
+
+    def check_scale(self, scale: Scale) -> None:
+        """ValueError, in one line, for a scale that these weights cannot be used at."""
+        model = str(self._stated("model"))
+        plugins.check_scale(model, scale)
+        if scale != self.scale and not plugins.has(plugins.file_of("models", model), "SCALE_RANGE"):
+            raise ValueError(
+                f"scale {scales.stated(scale)} is not that of {self.card}, {scales.stated(self.scale)}, and model "
+                f"{model} has one for each training; leave scale out, or name other weights"
+            )
+
+    def _stated(self, key: str) -> Any:
+        card = durable.read_json(self.card)
+        return card.get(key) if isinstance(card, dict) else None
 
 
 def _is_level(folder: Path) -> bool:

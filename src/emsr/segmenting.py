@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from emsr import scales
 from emsr.fingerprints import content_sha256
 from emsr.schema_parts import WeightsFile
 from emsr.schema_segment import Segmentation
@@ -43,7 +44,7 @@ class Segmenting:
         """The card of the image that is segmented."""
         image: str = self.of(volume, name).image
         if image == "bicubic":
-            image = f"bicubic_x{self.settings.scale(volume)}"
+            image = f"bicubic_x{scales.name(self.settings.scale(volume))}"
         return self.settings.image(volume, self.settings.hr_image(volume) if image == "hr" else image)
 
     def card(self, volume: str, name: str) -> str:

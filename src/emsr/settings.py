@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from emsr import places
+from emsr import places, scales
 from emsr.config import Config, Data, Source, Training, Volume, WeightsFile, parse
 from emsr.fingerprints import content_sha256, fingerprint, hashed
 from emsr.plan import proved
+from emsr.scales import Scale
 from emsr.schema_parts import Intensity, accelerated
 from emsr.slices import IMAGES, of_stage, own_model, reads, result_number, text
 
@@ -50,9 +51,10 @@ class Settings:
         """The card of one image of a volume."""
         return self.path(volume, f"{image}.json")
 
-    def lr_image(self, volume: str, scale: int) -> str:
+    def lr_image(self, volume: str, scale: Scale | str) -> str:
         """The name of a volume's coarse image at ``scale``: its own, or the one made from hr."""
-        return "lr" if self.config.volumes[volume].lr else f"lr_x{scale}"
+        named = scale if isinstance(scale, str) else scales.name(scale)
+        return "lr" if self.config.volumes[volume].lr else f"lr_x{named}"
 
     def hr_image(self, volume: str) -> str:
         """The name of the fine image on the grid of lr: hr itself, or what was registered to lr."""
@@ -105,14 +107,9 @@ class Settings:
         """The card of the coarse image that is super-resolved."""
         return self.image(volume, self.lr_image(volume, self.scale(volume)))
 
-    def scale(self, volume: str) -> int:
-        """The scale of the weights of ``volume``."""
-        weights = self.config.volumes[volume].weights
-        if isinstance(weights, str):
-            return self.config.trainings[weights].scale
-        if weights is None:
-            raise ValueError(f"volume {volume} names no weights, so it is not super-resolved")
-        return weights.scale
+    def scale(self, volume: str) -> Scale:
+        """The scale that ``volume`` is super-resolved at."""
+        return self.config.scale(volume)
 
     def train_inputs(self, training: str, stage: str) -> list[str]:
         """Image cards and cards of earlier stages that ``stage`` reads."""
@@ -244,19 +241,19 @@ class Settings:
         if degradation.noise:
             estimate = next(iter(self.noise_image(volume)), None)
             stated["noise"] = {**degradation.noise.model_dump(), "estimate": estimate}
-        return text("degrade", {"scale": int(scale), "degradation": stated, **self._layout()})
+        return text("degrade", {"scale": scales.of_name(scale), "degradation": stated, **self._layout()})
 
     def enlarge(self, scale: str) -> str:
         """The factor and the layout."""
-        return text("enlarge", {"scale": int(scale), **self._layout()})
+        return text("enlarge", {"scale": scales.of_name(scale), **self._layout()})
 
     def register(self, volume: str) -> str:
         """How hr is brought onto the grid of lr, and which grid that is."""
         registration = self.config.volumes[volume].registration
-        scales = list(self.config.scales(volume))
-        if registration is None or not scales:
+        used = list(self.config.scales(volume))
+        if registration is None or not used:
             raise ValueError(f"volume {volume} states no registration, or neither weights nor a training use it")
-        return text("register", {"scale": scales[0], "registration": registration.model_dump(), **self._layout()})
+        return text("register", {"scale": used[0], "registration": registration.model_dump(), **self._layout()})
 
     def register_labels(self) -> str:
         """The layout."""
@@ -283,6 +280,7 @@ class Settings:
         values["superresolve_result"] = result_number("superresolve")
         stated = self.config.volumes[volume]
         values |= {"pilot": stated.pilot} if stated.pilot else {}
+        values |= {"scale": stated.scale} if stated.scale is not None else {}
         values |= {"mask": self.mask(volume)[0]} if stated.mask else {}
         values |= {"samples": stated.samples.model_dump()} if stated.samples and part == DEVIATION else {}
         return text("allocate", values)

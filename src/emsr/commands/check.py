@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from emsr import config_files, plugins
 from emsr.config import Config, Layout, Range, Segment, Source, Superresolve, Volume, WeightsFile, parse
+from emsr.scales import Scale, coarse_plane, fits, pair
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,7 +96,7 @@ def _ranges(config: Config) -> Iterator[tuple[str, str, tuple[Range, ...]]]:
             yield data.volume, f"trainings.{training}: validation", data.validation
 
 
-def _check_volume(name: str, volume: Volume, scales: Mapping[int, str], layout: Layout) -> tuple[int, int, int]:
+def _check_volume(name: str, volume: Volume, scales: Mapping[Scale, str], layout: Layout) -> tuple[int, int, int]:
     """The shape (z, y, x) of a volume's images inside its region; every source of it is fit to be ingested.
 
     `scales` are those that the volume is used at, and what uses it so; `layout` is that of its arrays.
@@ -113,7 +114,7 @@ def _check_volume(name: str, volume: Volume, scales: Mapping[int, str], layout: 
         check(f"volumes.{name}", admitted["hr"], admitted["lr"], scales)
     shape = volume.tissue.shape if volume.tissue else admitted["hr" if volume.hr else "lr"].box.shape
     for scale, user in scales.items():
-        if volume.has_hr and min(shape[1:]) < scale:
+        if volume.has_hr and 0 in coarse_plane(shape[1:], scale):
             raise ValueError(
                 f"volumes.{name}: hr {list(shape)} is smaller than scale {scale} of {user}; use a larger one"
             )
@@ -138,7 +139,7 @@ def _check_depth(where: str, hr: Admitted, lr: Admitted) -> None:
         )
 
 
-def _check_registered(where: str, hr: Admitted, lr: Admitted, scales: Mapping[int, str]) -> None:
+def _check_registered(where: str, hr: Admitted, lr: Admitted, scales: Mapping[Scale, str]) -> None:
     """hr can be brought onto lr: square voxels about a scale apart, and sections that are large enough."""
     from emsr.registration import LEAST_SIDE
 
@@ -154,6 +155,8 @@ def _check_registered(where: str, hr: Admitted, lr: Admitted, scales: Mapping[in
             "state images of the same sections"
         )
     for scale, user in scales.items():
+        if not isinstance(scale, int):
+            continue  # the config refuses it
         ratio = lr.voxel_size_nm[2] / (scale * hr.voxel_size_nm[2])
         if abs(ratio - 1) > STRETCH:
             raise ValueError(
@@ -168,17 +171,19 @@ def _check_registered(where: str, hr: Admitted, lr: Admitted, scales: Mapping[in
             )
 
 
-def _check_pair(where: str, hr: Admitted, lr: Admitted, scales: Mapping[int, str]) -> None:
+def _check_pair(where: str, hr: Admitted, lr: Admitted, scales: Mapping[Scale, str]) -> None:
     """hr and lr are images of the same place: sides and voxels are a scale apart."""
     fine, coarse = hr.box.shape[1:], lr.box.shape[1:]
     for scale, user in scales.items():
-        if any(not scale * side <= long < scale * side + scale for side, long in zip(coarse, fine, strict=True)):
+        if not fits(coarse, fine, scale):
             raise ValueError(
                 f"{where}: hr {list(hr.box.shape)} is not lr {list(lr.box.shape)} times scale {scale} of {user} "
                 "in y and x; cut one so that both show the same place, or use another scale"
             )
         (z, *sides), size = hr.voxel_size_nm, lr.voxel_size_nm
-        if any(abs(a - b) > ROUNDING * b for a, b in zip((z, *(scale * side for side in sides)), size, strict=True)):
+        wanted = (z, *(by * side for by, side in zip(pair(scale), sides, strict=True)))
+        rounding = ROUNDING if isinstance(scale, int) else ROUNDING + 0.5 / min(fine)
+        if any(abs(a - b) > rounding * b for a, b in zip(wanted, size, strict=True)):
             raise ValueError(
                 f"{where}: voxel size {list(size)} nm of lr is not {list(hr.voxel_size_nm)} nm of hr times scale "
                 f"{scale} of {user} in y and x; correct the one that is wrong"

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from emsr.config import Config, Source, Volume, WeightsFile
+from emsr import scales
+from emsr.config import Config, Source, Volume
 from emsr.geometry import Box, Triple, triple
 from emsr.inference.extent import Placed, mask_grid, pilot_box
+from emsr.scales import Scale
 
 
 def check_extent(where: str, volume: Volume, config: Config, shape: Triple) -> None:
     """Raise ValueError, in one line, for a pilot or a mask that does not fit; `shape` is that of hr, else of lr."""
     if volume.pilot is None and volume.mask is None:
         return
-    weights = volume.weights
-    scale = weights.scale if isinstance(weights, WeightsFile) else config.trainings[str(weights)].scale
+    scale = config.scale(next(name for name, part in config.volumes.items() if part is volume))
     lr = shape
     if volume.has_hr:
-        lr = (shape[0], shape[1] // scale, shape[2] // scale)
+        lr = (shape[0], *scales.coarse_plane(shape[1:], scale))
     try:
         if volume.pilot:
             _check_scored(volume, config, pilot_box(volume.pilot, lr))
         if volume.mask:
-            mask_grid(volume.mask.path, _mask(volume.mask), _sr(volume, lr, scale))
+            real = None if scales.whole(scale) else lr
+            mask_grid(volume.mask.path, _mask(volume.mask), _sr(volume, lr, scale), real)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -49,9 +51,9 @@ def _mask(source: Source) -> Placed:
     return _placed(source, "mask", None, None)
 
 
-def _sr(volume: Volume, lr: Triple, scale: int) -> Placed:
+def _sr(volume: Volume, lr: Triple, scale: Scale) -> Placed:
     """The sr volume, which lies where lr does and, where that is made from hr, on the grid of hr."""
-    shape = (lr[0], lr[1] * scale, lr[2] * scale)
+    shape = (lr[0], *scales.fine_plane(lr[1:], scale))
     if volume.tissue:
         size = volume.tissue.voxel_size_nm
         return Placed(shape, size, [side / 2 for side in size])
@@ -63,7 +65,7 @@ def _sr(volume: Volume, lr: Triple, scale: int) -> Placed:
     if image == "hr":
         return Placed(shape, seen.voxel_size_nm, seen.translation_nm)
     z, y, x = seen.voxel_size_nm
-    size = (z, y / scale, x / scale)
+    size = (z, y * lr[1] / shape[1], x * lr[2] / shape[2])
     return Placed(shape, size, [corner + side / 2 for corner, side in zip(seen.corner_nm, size, strict=True)])
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from emsr import plugins
 from emsr.commands.check_scales import check_range
 from emsr.config import Segment, Training
+from emsr.scales import Scale, least, stated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,14 +37,15 @@ def check_training(name: str, training: Training, use: tuple[Collection[int], Se
 
     `use`: the windows that it must take, and how it segments if it does (`Config.windows`).
     """
-    from emsr.models.stage import overridden
+    from emsr.models.stage import overridden, recipe_scale
     from emsr.plan import check_window
 
     model, (windows, segment) = plugins.load("models", training.model.name), use
     with said_of(f"trainings.{name}"):
         options = overridden(model.PRESETS[training.model.preset], training.model.options)
         whole = untrained(_card(training, options, training.last_stage))
-        recipe = {stage.name: stage for stage in model.stages(training.model.preset, training.scale)}
+        stages = model.stages(training.model.preset, recipe_scale(training.scale, model.SCALES))
+        recipe = {stage.name: stage for stage in stages}
         if training.output == "affinity":
             _check_geometry(training, whole, recipe, segment)
             return
@@ -122,7 +124,7 @@ def _card(training: Training, options: Any, stage: str) -> dict[str, Any]:
         "model": training.model.name,
         "options": asdict(_with_mask(training, options, stage)),
         "stage": stage,
-        "scale": training.scale,
+        "scale": stated(training.scale),
         "sections": training.sections,
     }
 
@@ -194,7 +196,7 @@ def _check_recipe(options: Any, stage: Stage) -> None:
         )
 
 
-def patch_rule(options: Any, stage: Stage, scale: int, multiple: int) -> tuple[int, int]:
+def patch_rule(options: Any, stage: Stage, scale: Scale, multiple: int) -> tuple[int, int]:
     """What the side of a stage's patches must be a multiple of, and its least value.
 
     SpyNet halves an enlarged patch level by level, ``correlation`` the patch itself. The codebook makes a map of
@@ -209,7 +211,7 @@ def patch_rule(options: Any, stage: Stage, scale: int, multiple: int) -> tuple[i
     if stage.objective == "codebook":
         return stride, _least_hr(options, stage)
     if stage.objective == "indexer":
-        return max(1, stride // scale), LEAST_PATCH
+        return max(1, stride // least(scale)), LEAST_PATCH
     return multiple, LEAST_PATCH
 
 
@@ -238,7 +240,7 @@ def _check_files(training: Training, options: Any, stage: Stage) -> None:
             published.vgg_state(Path(training.perceptual), "relu3_4", normalise=True)
 
 
-def _check_start(path: Path, network: nn.Module, stage: Stage, scale: int) -> None:
+def _check_start(path: Path, network: nn.Module, stage: Stage, scale: Scale) -> None:
     """The weights that fine-tuning starts from are of this stage, of this scale where that matters, and whole."""
     from emsr.models import checkpoint
 

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emsr import plugins
+from emsr import plugins, scales
 
 if TYPE_CHECKING:
     from emsr.config import Config, Volume
     from emsr.geometry import Triple
     from emsr.plan import Plan
+    from emsr.scales import Scale
     from emsr.stores.room import Room
 
 Card = tuple[dict[str, Any], Path]  # of weights, and where it stands or what to call it
@@ -46,7 +47,7 @@ def plan(
     weights: Path | None = None,
     model: str = "gpemsr",
     preset: str | None = None,
-    scale: int | None = None,
+    scale: str | None = None,
     sections: int | None = None,
     window: int | None = None,
     overlap: int | None = None,
@@ -90,11 +91,10 @@ def _network(weights: Path | None, network: Mapping[str, Any]) -> Card | None:
     if preset not in (presets := plugins.keys(plugins.file_of("models", network["model"]), "PRESETS")):
         raise ValueError(plugins.unknown("preset", preset, presets))
     module = plugins.load("models", network["model"])
-    if network["scale"] not in module.SCALES:
-        legal = ", ".join(map(str, module.SCALES))
-        raise ValueError(f"scale {network['scale']} is not one of {network['model']}'s: use one of {legal}")
+    scale = scales.of_name(str(network["scale"]))
+    plugins.check_scale(network["model"], scale)
     options, stage = asdict(module.PRESETS[preset]), list(module.NEEDS)[-1]
-    return {**network, "options": options, "stage": stage, "section_step": 1}, Path(f"preset {preset}")
+    return {**network, "scale": scale, "options": options, "stage": stage, "section_step": 1}, Path(f"preset {preset}")
 
 
 def _of_options(given: Mapping[str, Any], network: Card | None) -> Asked:
@@ -122,8 +122,8 @@ def _of_config(configs: list[Path], volume: str | None, given: Mapping[str, Any]
     if name not in made:
         raise ValueError(plugins.unknown("volume", name, made))
     part, stated = config.volumes[name], config.superresolve.model_dump(exclude={"accelerators"})
-    network, notes = network or _card_of(config, part), []
-    image, pilot = _image(config, name, part, network[0]["scale"]), part.pilot
+    network, notes = network or _used(_card_of(config, part), part.scale), []
+    image, pilot = _image(config, name, part, scales.of(network[0]["scale"])), part.pilot
     if "shape" in given:
         image, pilot = _unseen(given["shape"]), None
     elif "section_sha256" not in image:
@@ -132,14 +132,15 @@ def _of_config(configs: list[Path], volume: str | None, given: Mapping[str, Any]
         notes.append("the mask is not read: shards without tissue are counted too")
     settings = {**stated, "shard": list(stated["shard"]), **{key: given[key] for key in stated if key in given}}
     jobs, workers = given.get("jobs", config.jobs), given.get("workers", config.workers)
-    rooms = _all_rooms(config, name, {**given, "jobs": jobs}, (image["shape"], network[0]["scale"]))
+    scale = scales.of(network[0]["scale"])
+    rooms = _all_rooms(config, name, {**given, "jobs": jobs}, (image["shape"], scale))
     return Asked(settings, image, network, jobs, workers, pilot, tuple(notes), rooms, Path(config.results))
 
 
-def _all_rooms(config: Config, name: str, given: Mapping[str, Any], lr: tuple[list[int], int]) -> tuple[Room, ...]:
+def _all_rooms(config: Config, name: str, given: Mapping[str, Any], lr: tuple[list[int], Scale]) -> tuple[Room, ...]:
     """What all arrays of a volume take, with what the command line states; `lr` is its shape, and the scale."""
-    from emsr.commands.space import of_volume
-    from emsr.geometry import scaled, triple
+    from emsr.commands.space import of_volume, scaled
+    from emsr.geometry import triple
 
     stated = {"shard": triple(list(given["shard"]))} if "shard" in given else {}
     how = config.superresolve.model_copy(update=stated)
@@ -190,12 +191,19 @@ def _card_of(config: Config, part: Volume) -> Card:
     return load_card(trained) if trained.is_file() else card_of(training), trained
 
 
-def _image(config: Config, name: str, part: Volume, scale: int) -> dict[str, Any]:
+def _used(network: Card, scale: Scale | None) -> Card:
+    """The card at the scale that a volume states, if it does."""
+    from emsr.inference.allocation import at_scale
+
+    return (at_scale(*network, scale), network[1]) if scale is not None else network
+
+
+def _image(config: Config, name: str, part: Volume, scale: Scale) -> dict[str, Any]:
     """The image card of lr; before lr is ingested its shape, from the sources."""
     from emsr.commands.check import admitted_source
     from emsr.stores.card import read_card
 
-    path = Path(config.results, name, "lr.json" if part.lr else f"lr_x{scale}.json")
+    path = Path(config.results, name, "lr.json" if part.lr else f"lr_x{scales.name(scale)}.json")
     if path.is_file():
         return read_card(path)
     if source := part.lr or part.hr:
@@ -203,8 +211,7 @@ def _image(config: Config, name: str, part: Volume, scale: int) -> dict[str, Any
     else:
         assert part.tissue is not None
         shape = part.tissue.shape
-    factor = 1 if part.lr else scale
-    return _unseen([shape[0], shape[1] // factor, shape[2] // factor])
+    return _unseen([shape[0], *(shape[1:] if part.lr else scales.coarse_plane(shape[1:], scale))])
 
 
 def _unseen(shape: list[int]) -> dict[str, Any]:

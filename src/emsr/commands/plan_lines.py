@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emsr import durable
+from emsr import durable, scales
 from emsr.stores.room import Room, free, size, total
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def operations(count: float) -> str:
 
 def volume_lines(made: Plan, each: list[Work], skipped: int) -> Iterator[str]:
     """Shapes, windows, shards and the largest job."""
-    yield f"volume      lr {sides(made.lr_shape)}, sr {sides(made.shape)} voxels, x{made.scale}"
+    yield f"volume      lr {sides(made.lr_shape)}, sr {sides(made.shape)} voxels, x{scales.name(made.scale)}"
     down, across = (len(made.starts(axis)) for axis in (1, 2))
     yield f"windows     {made.window} lr pixels, overlap {made.overlap}: {down} x {across} over a section"
     left = f", {skipped:,} skipped" if skipped else ""
@@ -109,9 +109,10 @@ def _seconds_a_window(made: Plan, workers: int, stats: Path) -> float:
     allocated = stats.parent.parent / "allocate.json"
     if allocated.is_file():
         stated = durable.read_json(allocated)
-        if (stated["window"], stated["scale"]) != (made.window, made.scale):
+        scale = scales.of(stated["scale"])
+        if (stated["window"], scale) != (made.window, made.scale):
             raise ValueError(
-                f"{stats} is of windows of {stated['window']} at x{stated['scale']}, these are of {made.window} at "
-                f"x{made.scale}: name a job of equal windows"
+                f"{stats} is of windows of {stated['window']} at x{scales.name(scale)}, these are of {made.window} at "
+                f"x{scales.name(made.scale)}: name a job of equal windows"
             )
     return float(took["seconds"]) / float(took["windows"])

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emsr.geometry import Triple, scaled
+from emsr import scales
+from emsr.geometry import Triple
+from emsr.scales import Scale
 from emsr.stores import room
 from emsr.stores.ome import Layout, bounded_shard, level_count
 from emsr.stores.room import Room
@@ -40,7 +42,7 @@ def of_config(config: Config, shapes: Mapping[str, Triple]) -> dict[str, list[Pl
 
 def of_volume(config: Config, name: str, shape: Triple) -> Iterator[Planned]:
     """What the arrays of a volume take, whose hr, or lr where that is all it has, is of `shape`."""
-    part, scales = config.volumes[name], list(config.scales(name))
+    part, used = config.volumes[name], list(config.scales(name))
     if part.tissue:
         voxels = shape[0] * shape[1] * shape[2]
         yield Planned(Room(f"{name} tissue.h5", 9 * voxels + 2**16, 0, 1), f"{name}/tissue.h5", ())
@@ -50,14 +52,15 @@ def of_volume(config: Config, name: str, shape: Triple) -> Iterator[Planned]:
         images["hr"] = shape, "uint8"
     if part.has_labels:
         images["labels"] = shape, "uint64"
-    for scale in scales:
+    for scale in used:
+        named = scales.name(scale)
         lr = _coarse(shape, scale) if part.has_hr else shape
         if not part.lr:
-            images[f"lr_x{scale}"] = lr, "uint8"
+            images[f"lr_x{named}"] = lr, "uint8"
         elif not linked["lr"]:
             images["lr"] = lr, "uint8"
         if _enlarged(config, name, scale):
-            images[f"bicubic_x{scale}"] = scaled(lr, scale), "uint8"
+            images[f"bicubic_x{named}"] = scaled(lr, scale), "uint8"
         if part.registration:
             images["hr_registered"] = scaled(lr, scale), "uint8"
             images |= {"labels_registered": (scaled(lr, scale), "uint64")} if part.has_labels else {}
@@ -66,7 +69,7 @@ def of_volume(config: Config, name: str, shape: Triple) -> Iterator[Planned]:
     if part.weights is None:
         sr, fine = shape, shape
     else:
-        scale = next(iter(scales))
+        scale = config.scale(name)
         sr = scaled(_coarse(shape, scale) if part.has_hr else shape, scale)
         yield from _superresolved(config, name, sr, scale)
         fine = shape if part.has_hr else sr
@@ -74,16 +77,21 @@ def of_volume(config: Config, name: str, shape: Triple) -> Iterator[Planned]:
         yield from _segmented(config, f"{name}/segmentations/{segmentation}", fine if one.image == "hr" else sr)
 
 
-def _coarse(shape: Triple, scale: int) -> Triple:
-    return shape[0], shape[1] // scale, shape[2] // scale
+def _coarse(shape: Triple, scale: Scale) -> Triple:
+    return (shape[0], *scales.coarse_plane(shape[1:], scale))
 
 
-def _enlarged(config: Config, name: str, scale: int) -> bool:
+def scaled(shape: Triple, scale: Scale) -> Triple:
+    """The shape (z, y, x) of what is made of lr of ``shape``."""
+    return (shape[0], *scales.fine_plane(shape[1:], scale))
+
+
+def _enlarged(config: Config, name: str, scale: Scale) -> bool:
     """Whether lr is enlarged by interpolation, to be segmented or trained on."""
     volume: Volume = config.volumes[name]
     segmented = any(one.image == "bicubic" for one in (volume.segmentations or {}).values())
     trained = (data for training in config.trainings.values() for data in training.data if data.volume == name)
-    return segmented or any(data.image == f"bicubic_x{scale}" for data in trained)
+    return segmented or any(data.image == f"bicubic_x{scales.name(scale)}" for data in trained)
 
 
 def _laid(how: Laid, shape: Triple, dtype: str, levels: int | None = None, channels: int = 0) -> Layout:
@@ -95,7 +103,7 @@ def _image(name: str, image: str, laid: Layout) -> Planned:
     return Planned(room.of_array(f"{name} {image}", laid), f"{name}/{image}.json", (f"{name}/{image}.zarr",))
 
 
-def _superresolved(config: Config, name: str, shape: Triple, scale: int) -> Iterator[Planned]:
+def _superresolved(config: Config, name: str, shape: Triple, scale: Scale) -> Iterator[Planned]:
     how, part = config.superresolve, config.volumes[name]
     for one in of_sr(f"{name} ", shape, scale, (how.shard, how.chunk), config.jobs):
         known = replace(one, least=one.files * room.BLOCK) if part.pilot or part.mask else one
@@ -104,7 +112,7 @@ def _superresolved(config: Config, name: str, shape: Triple, scale: int) -> Iter
             yield Planned(known, f"{folder}/sr.json", made)
 
 
-def of_sr(whose: str, shape: Triple, scale: int, laid: tuple[Triple, Triple], jobs: int) -> list[Room]:
+def of_sr(whose: str, shape: Triple, scale: Scale, laid: tuple[Triple, Triple], jobs: int) -> list[Room]:
     """What super-resolution writes of a volume whose sr is of `shape`: `laid` are shard and chunk of sr."""
     made = Layout(shape, "uint8", *laid, NM, levels=level_count(shape))
     valid = Layout(_coarse(shape, scale), "uint8", *laid, NM)

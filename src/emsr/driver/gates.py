@@ -73,12 +73,13 @@ def _empty(array: Recorded) -> set[str]:
 
 
 def _sample(array: Recorded, lr: Path, shards: Sequence[Triple], sections: int) -> Sample:
+    from emsr.plan import read_plan
     from emsr.steps import parts
     from emsr.steps.tiles import Images
     from emsr.stores.card import array_path, read_card
     from emsr.stores.zarr import open_array
 
-    card, scale, grid = read_card(lr), int(array.allocated["scale"]), array.records.grid
+    card, grid, made = read_card(lr), array.records.grid, read_plan(array.allocated)
     bad = {int(z) for state in ("damaged", "missing") for z in card.get(state) or ()}
     layers = {index[0] for index in shards}
     good = [z for layer in sorted(layers) for z in range(*_depth(grid.box((layer, 0, 0)))) if z not in bad]
@@ -94,10 +95,10 @@ def _sample(array: Recorded, lr: Path, shards: Sequence[Triple], sections: int) 
         open_array(array_path(lr, card)),
         open_array(array.records.array),
         None,
-        scale,
+        made.scale,
         kernel,
         made=lambda z: areas.get(z, ()),
-        damaged=parts.of_card(card, scale),
+        damaged=parts.of_card(card, made.grids),
     )
     return Sample(images, areas)
 
@@ -122,12 +123,13 @@ def _seams(sample: Sample, array: Recorded) -> float | None:
     from emsr.inference.survey import window_borders
     from emsr.plan import read_plan
 
-    made, scale = read_plan(array.allocated), sample.images.scale
+    made = read_plan(array.allocated)
     borders = {axis: window_borders(made, axis) for axis in (1, 2)}
     across = beside = 0
     for voxels, corner in sample.each():
         for axis, first in ((1, corner[0]), (2, corner[1])):
             steep = np.abs(np.diff(voxels.astype(np.int16), axis=axis - 1)).sum(axis=2 - axis, dtype=np.int64)
+            scale = made.axis(axis).step
             for here in (border - first - 1 for border in borders[axis]):  # steep[here] is between here and here + 1
                 if scale <= here < len(steep) - scale:
                     across += 2 * int(steep[here])
@@ -163,7 +165,8 @@ def _confidence(array: Recorded, sample: Sample) -> float | None:
     side -= side % int(getattr(network, "multiple", 1))
     chances = []
     for z, areas in list(sample.areas.items())[:WINDOWS]:
-        middles = [(low + high) // 2 // images.scale for low, high in areas[len(areas) // 2]]
+        axes = zip(images.axes, areas[len(areas) // 2], strict=True)
+        middles = [axis.pixel((low + high) // 2) for axis, (low, high) in axes]
         ends = zip(middles, images.plane, strict=True)
         y, x = (min(max(0, middle - side // 2), end - side) for middle, end in ends)
         lr = torch.from_numpy(read(images.lr, z, ((y, y + side), (x, x + side))).copy()).float() / 255

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emsr import plugins
-from emsr.geometry import triple
+from emsr import plugins, scales
+from emsr.geometry import Grids, triple
 from emsr.inference.extent import without_extent
 from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
+from emsr.scales import Scale
 
 Json = Mapping[str, Any]
 LR = ("shape", "dtype", "sha256", "damaged", "missing", "source", "intensity", "damaged_parts")  # kept of lr's card
@@ -26,6 +27,24 @@ SAYS_WHAT_IT_COMPUTES = (
 )
 
 
+def at_scale(card: Json, card_path: Path, wanted: Any = None) -> dict[str, Any]:
+    """The card of weights as they are used: at the scale `wanted`, or their own for None.
+
+    ValueError for a scale that the model does not have, or that weights of a model without SCALE_RANGE are not of.
+    """
+    own = scales.of(card["scale"])
+    if wanted is None:
+        return {**card, "scale": own}
+    scale = scales.of(wanted)
+    plugins.check_scale(card["model"], scale)
+    if scale != own and not plugins.has(plugins.file_of("models", card["model"]), "SCALE_RANGE"):
+        raise ValueError(
+            f"{card_path} holds weights of scale {scales.name(own)}, {scales.name(scale)} is asked for: model "
+            f"{card['model']} has one scale for each training, so name weights of that scale or leave scale out"
+        )
+    return {**card, "scale": scale}
+
+
 def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) -> None:
     """Raise ValueError for weights of an early stage, of another scale or for other voxels than the volume's."""
     file = plugins.file_of("models", card["model"])
@@ -39,10 +58,12 @@ def check_weights(card: Json, card_path: Path, image: Json, image_path: Path) ->
     check_protocol(card, card_path)
     made = image["degradation"] or {}
     check_protocol(made, image_path)
-    coarser = made.get("scale", card["scale"])
-    if coarser != card["scale"]:
+    own = scales.of(card["scale"])
+    coarser = scales.of(made.get("scale", own))
+    if coarser != own:
         raise ValueError(
-            f"{card_path} holds weights of scale {card['scale']}, {image_path} is coarser by {coarser}: use its weights"
+            f"{card_path} holds weights of scale {scales.stated(own)}, {image_path} is coarser by "
+            f"{scales.stated(coarser)}: use its weights"
         )
     seen = card.get("intensity", {}).get("dtype", "uint8")
     if image["dtype"] != seen or seen != "uint8":
@@ -95,8 +116,8 @@ def make_plan(settings: Json, card: Json, image: Json) -> Plan:
     if window is None:
         raise ValueError("the card of the weights states no window: set superresolve.window, in lr pixels")
     check_window(window, settings["overlap"], card)
-    shard, scale = triple(settings["shard"]), card["scale"]
-    if shard[1] % scale or shard[2] % scale:
+    shard, scale = triple(settings["shard"]), scales.of(card["scale"])
+    if isinstance(scale, int) and (shard[1] % scale or shard[2] % scale):
         raise ValueError(f"shard {list(shard)} is not a multiple of scale {scale} along y and x: choose one that is")
     shape = triple(image["shape"])
     return Plan(shape, scale, window, settings["overlap"], shard, _table(card, image, shape[0]))
@@ -108,7 +129,10 @@ def _table(card: Json, image: Json, n: int) -> Table:
 
 
 def card_sha256(card: Json) -> str:
-    """Hash of what a card says about the function that its weights are; scores and costs are not part of it."""
+    """Hash of what a card says about the function that its weights are; scores and costs are not part of it.
+
+    Its scale is that of the weights, whatever they are used at.
+    """
     return settings_sha256({key: card.get(key) for key in SAYS_WHAT_IT_COMPUTES})
 
 
@@ -118,14 +142,31 @@ def array_name(settings: Json, card: Json, plan: Plan) -> str:
     return "sr-" + settings_sha256([decides, card_sha256(card), plan.scale, plan.lr_shape])[:12]
 
 
-def space(image: Json, scale: int) -> dict[str, list[float]]:
+def space(image: Json, scale: Scale) -> dict[str, list[float]]:
     """Voxel size and translation of the super-resolved volume: the one place where they change.
 
     A voxel's corner stays, so the centre of the first one moves by -v (s - 1) / (2 s) along y and x, v being lr's size.
+    At a real scale s is that of the sizes, so that the far corners of lr and sr coincide too.
     """
     (vz, *sides), (tz, *centre) = image["voxel_size_nm"], image["translation_nm"]
-    moved = [t - v * (scale - 1) / (2 * scale) for t, v in zip(centre, sides, strict=True)]
-    return {"voxel_size_nm": [vz, *(v / scale for v in sides)], "translation_nm": [tz, *moved]}
+    by: list[float] = [scale, scale] if isinstance(scale, int) else _ratios(image["shape"], scale)
+    moved = [t - v * (s - 1) / (2 * s) for t, v, s in zip(centre, sides, by, strict=True)]
+    return {"voxel_size_nm": [vz, *(v / s for v, s in zip(sides, by, strict=True))], "translation_nm": [tz, *moved]}
+
+
+def _ratios(shape: Sequence[int], scale: Scale) -> list[float]:
+    return [axis.ratio for axis in scales.axes(shape[1:], scales.fine_plane(shape[1:], scale))]
+
+
+def coarse_space(fine: Json, grids: Grids) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Voxel size and translation of lr, from those of `fine`, what was made of it: the way back of `space`."""
+    (vz, *sides), (tz, *centre) = fine["voxel_size_nm"], fine["translation_nm"]
+    ratios = [grids.axis(axis).ratio for axis in (1, 2)]
+    by: list[float] = [int(ratio) if ratio == int(ratio) else ratio for ratio in ratios]
+    (y, x), (ty, tx) = zip(
+        *((v * s, t + v * (s - 1) / 2) for v, t, s in zip(sides, centre, by, strict=True)), strict=True
+    )
+    return (vz, y, x), (tz, ty, tx)
 
 
 def layer_inputs(plan: Plan, section_sha256: Sequence[str]) -> list[str]:
@@ -141,7 +182,7 @@ def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, A
         "schema": 1,
         "lr": {key: image[key] for key in LR if key in image},
         "shape": list(plan.shape),
-        "scale": plan.scale,
+        "scale": scales.stated(plan.scale),
         "window": plan.window,
         "overlap": plan.overlap,
         "shard": list(plan.shard),

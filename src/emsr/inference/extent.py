@@ -55,28 +55,38 @@ class Placed:
 
 @dataclass(frozen=True)
 class MaskGrid:
-    """A mask of `shape` whose voxels are `factor` sr voxels large; the sr volume begins `offset` sr voxels inside."""
+    """A mask of `shape` whose voxels are `factor` units large; the sr volume begins `offset` units inside.
+
+    `units` of an sr voxel are one of these lengths: 1, or at a real scale as many as make pixels of lr whole.
+    """
 
     shape: Triple
     factor: Triple
     offset: Triple
+    units: Triple = (1, 1, 1)
 
     def box(self, box: Box) -> Box:
         """The voxels of the mask that a box of sr voxels touches; past the end of the mask stands its last voxel."""
-        start, stop = box.shifted(self.offset).start, box.shifted(self.offset).stop
-        low = [min(first // f, n - 1) for first, f, n in zip(start, self.factor, self.shape, strict=True)]
-        high = [min(-(-last // f), n) for last, f, n in zip(stop, self.factor, self.shape, strict=True)]
+        sides = zip(self.units, self.offset, self.factor, self.shape, strict=True)
+        low, high = [], []
+        for (unit, offset, factor, n), first, last in zip(sides, box.start, box.stop, strict=True):
+            low.append(min((first * unit + offset) // factor, n - 1))
+            high.append(min(-(-(last * unit + offset) // factor), n))
         return Box(triple(low), triple(high))
 
 
-def mask_grid(where: str, mask: Placed, sr: Placed) -> MaskGrid:
-    """How a mask lies over the sr volume; `where` names it in errors.
+def mask_grid(where: str, mask: Placed, sr: Placed, lr_shape: Triple | None = None) -> MaskGrid:
+    """How a mask lies over the sr volume; `where` names it in errors, `lr_shape` is the shape of lr at a real scale.
 
-    Raises ValueError unless its voxels are a whole number of times larger than those of sr, along each axis for itself,
-    and it covers the volume but for less than one of its voxels at the far ends.
+    Raises ValueError unless its voxels are a whole number of times larger than those of sr, or of lr, along each axis
+    for itself, and it covers the volume but for less than one of its voxels at the far ends.
     """
     ratios = [large / small for large, small in zip(mask.voxel_size_nm, sr.voxel_size_nm, strict=True)]
     factor = triple([max(1, round(ratio)) for ratio in ratios])
+    if lr_shape is not None and any(
+        abs(ratio - times) > TOLERANCE * times for ratio, times in zip(ratios, factor, strict=True)
+    ):
+        return _over_lr(where, mask, sr, lr_shape)
     if any(abs(ratio - times) > TOLERANCE * times for ratio, times in zip(ratios, factor, strict=True)):
         raise ValueError(
             f"{where} has voxels of {list(mask.voxel_size_nm)} nm, no whole multiple of {list(sr.voxel_size_nm)} nm: "
@@ -94,6 +104,19 @@ def mask_grid(where: str, mask: Placed, sr: Placed) -> MaskGrid:
     return MaskGrid(mask.shape, factor, offset)
 
 
+def _over_lr(where: str, mask: Placed, sr: Placed, lr_shape: Triple) -> MaskGrid:
+    """The same of a mask on the grid of lr, or one a whole number of times coarser, in parts of a voxel of sr."""
+    size = [v * n / few for v, n, few in zip(sr.voxel_size_nm, sr.shape, lr_shape, strict=True)]
+    lr = Placed(lr_shape, size, [corner + v / 2 for corner, v in zip(sr.corner_nm, size, strict=True)])
+    over = mask_grid(where, mask, lr)
+    units = [(few, fine) if few != fine else (1, 1) for few, fine in zip(lr_shape, sr.shape, strict=True)]
+    factor, offset = (
+        triple([value * fine for value, (_, fine) in zip(values, units, strict=True)])
+        for values in (over.factor, over.offset)
+    )
+    return MaskGrid(mask.shape, factor, offset, triple([few for few, _ in units]))
+
+
 def _end(one: Placed, axis: int) -> float:
     return round(one.corner_nm[axis] + one.shape[axis] * one.voxel_size_nm[axis], 3)
 
@@ -107,7 +130,7 @@ def stated(plan: Plan, pilot: Box | None, has_tissue: Callable[[Box], bool] | No
 
     `pilot` is in lr voxels, `has_tissue` is asked about boxes of sr voxels. ValueError where no shard is left.
     """
-    wanted = pilot and pilot.scaled(plan.scale)
+    wanted = pilot and plan.grids.finer(pilot)
 
     def reason(box: Box) -> str | None:
         if wanted and not box.intersect(wanted).size:

@@ -12,6 +12,7 @@ from emsr.inference.cost import Cost
 from emsr.inference.run import Task, layers, tasks
 from emsr.inference.stream import entering
 from emsr.plan import Plan, jobs
+from emsr.scales import pair
 
 SUM_BYTES = 4  # of a voxel of a shard that windows are summed in
 
@@ -98,4 +99,4 @@ def one_pass(plan: Plan, cost: Cost, skipped: frozenset[Triple] = frozenset()) -
         if index not in skipped:
             made = sum(plan.table[z] is not None for z in range(box.start[0], box.stop[0]))
             area += made * prod(box.shape[1:])
-    return area / (plan.window * plan.scale) ** 2 * (cost.section.total + cost.centre.total)
+    return area / (plan.window**2 * prod(pair(plan.scale))) * (cost.section.total + cost.centre.total)

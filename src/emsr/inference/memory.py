@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emsr.geometry import triple
-from emsr.inference.allocation import check_protocol
+from emsr.inference.allocation import at_scale, check_protocol
 from emsr.inference.deviation import sampled
 from emsr.inference.devices import choose_device, claimed
 from emsr.inference.run import count_windows, run
@@ -18,6 +18,7 @@ from emsr.inference.stream import Network
 from emsr.models import checkpoint
 from emsr.plan import Plan, check_window, neighbour_table
 from emsr.progress import progress
+from emsr.scales import Scale
 
 SHARD = (32, 1024, 1024)  # bounds memory; voxels do not depend on it
 OVERLAP = 8  # lr pixels, as in config.yaml: more costs more and shows no better seams (docs/performance.md)
@@ -31,8 +32,11 @@ def superresolve(
     device: str = "auto",
     overlap: int | None = None,
     workers: int | None = None,
+    scale: Scale | None = None,
 ) -> np.ndarray:
     """Super-resolve a volume in memory: uint8 (z, y, x) to uint8 (z, s*y, s*x), s being the scale of the weights.
+
+    Models with a range of scales take another `scale`, which may be real, or (y, x); sides are rounded.
 
     `weights` is a safetensors file with its card beside it. `window` (lr pixels) is the card's unless given; windows
     overlap by 8 lr pixels, or a quarter of a window below 32, unless `overlap` is given. At the ends of the volume the
@@ -40,7 +44,7 @@ def superresolve(
     `workers`, how many windows are in flight, is the cores of a CPU or two on a GPU unless given; voxels stay the same.
     Raises ValueError for another type of voxels or unusable weights.
     """
-    return _enlarged(volume, Path(weights), window, device, overlap, workers, None)
+    return _enlarged(volume, Path(weights), window, device, overlap, workers, None, scale)
 
 
 def deviation(
@@ -73,12 +77,13 @@ def _enlarged(
     overlap: int | None,
     workers: int | None,
     samples: Mapping[str, Any] | None,
+    scale: Scale | None = None,
 ) -> np.ndarray:
     if volume.ndim != 3 or volume.dtype != np.uint8 or volume.size == 0:
         raise ValueError(f"volume is {volume.dtype} {volume.shape}: give uint8 voxels (z, y, x), one at least")
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}: at least one window must be in flight")
-    card = checkpoint.load_card(weights)
+    card = at_scale(checkpoint.load_card(weights), weights, scale)
     check_protocol(card, weights)
     side = window or card["window"]
     shared = min(OVERLAP, side // 4) if overlap is None else overlap
@@ -86,7 +91,7 @@ def _enlarged(
     table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
     plan = Plan(triple(volume.shape), card["scale"], side, shared, SHARD, table)
     with claimed(choose_device(device)) as where:
-        module = checkpoint.load(weights, where)
+        module = checkpoint.load(weights, where, used_at=plan.scale)
         network = Network(sampled(module, samples, weights) if samples else module, where, "float32")
         return _run(network, plan, volume, workers or (_cores() if where == "cpu" else ON_GPU))
 

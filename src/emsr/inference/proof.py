@@ -195,5 +195,5 @@ def job_seams(plan: Plan, surveyed: Survey, n: int) -> dict[str, float | None]:
 
 def seams(plan: Plan, surveyed: Survey, borders: Sequence[list[int]]) -> dict[str, float | None]:
     """Seam scores of borders along y and along x: {"y": 1.01, "x": 0.99}."""
-    both = zip("yx", surveyed.steepness, borders, strict=True)
-    return {axis: seam_score(steepness, places, plan.scale) for axis, steepness, places in both}
+    both = zip("yx", (1, 2), surveyed.steepness, borders, strict=True)
+    return {name: seam_score(steepness, places, plan.axis(axis).step) for name, axis, steepness, places in both}

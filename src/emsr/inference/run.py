@@ -152,7 +152,8 @@ class Engine:
 
     def _until_shortage(self, task: Task, starts: tuple[int, ...], read: Read) -> tuple[tuple[int, ...], str]:
         """What is left of `starts`, and why; nothing if all is done."""
-        (y, x), scale, column = task.corner, self.plan.scale, stream_column
+        y, x = (self.plan.span(axis, start)[0] for axis, start in zip((1, 2), task.corner, strict=True))
+        column = stream_column
         if isinstance(self.network, VolumeNetwork):
             column = volume_column  # type: ignore[assignment]
         left = starts
@@ -161,7 +162,7 @@ class Engine:
                 if self.over.is_set():
                     break
                 with self.meter.counting("blend"):
-                    self.blend.add(z, (y * scale, x * scale), steps, task.shards)
+                    self.blend.add(z, (y, x), steps, task.shards)
                 left = left[left.index(z) + 1 :]
         except OutOfMemory as shortage:
             return left, str(shortage)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emsr import scales
 from emsr.geometry import Box, Triple, runs
 from emsr.inference.blend import STEPS
 from emsr.inference.flight import told_apart
@@ -20,6 +21,8 @@ from emsr.inference.reading import Read
 from emsr.plan import Plan
 
 State = tuple[Tensor, ...]
+At = tuple[np.ndarray, np.ndarray]
+"""float64 coordinates along y and along x."""
 
 
 class Network:
@@ -53,13 +56,17 @@ class Network:
             image = image.contiguous(memory_format=torch.channels_last)
             return tuple(self._module.section(image)) if self._streams else (image,)
 
-    def centre(self, states: Sequence[State], place: Triple = (0, 0, 0)) -> np.ndarray:
+    def centre(self, states: Sequence[State], place: Triple = (0, 0, 0), at: At | None = None) -> np.ndarray:
         """The middle section super-resolved: int16 (s*y, s*x) in [0, 255 * 128], clamped and rounded half to even.
 
-        `place` is that of the window's first voxel (z, y, x) in lr, which a module is told that is `placed`.
+        `place` is that of the window's first voxel (z, y, x) in lr, which a module is told that is `placed`. With `at`,
+        (y, x) in lr pixels from the window's corner, at those positions and no others.
         """
         with self._running():
-            if self._placed:
+            if at is not None:
+                y, x = (torch.from_numpy(line).to(self._device) for line in at)
+                image = self._module.centre(list(states), at=(y, x))
+            elif self._placed:
                 image = self._module.centre(list(states), place)
             elif self._streams:
                 image = self._module.centre(list(states))
@@ -90,10 +97,12 @@ def stream_column(
     """Super-resolve the centres (ascending z) of the window at `corner` (y, x, lr pixels); sections without data are
     skipped.
 
-    Yields z and int16 (s*window, s*window). Sections enter the ring one at a time, when the first centre names them,
-    and stay until the last one has: near damage that may be further than sections // 2 away.
+    Yields z and int16 (s*window, s*window), at a real scale the voxels of the window's spans. Sections enter the ring
+    one at a time, when the first centre names them, and stay until the last one has: near damage that may be further
+    than sections // 2 away.
     """
     last_use = entering(plan, centres)
+    at = positions(plan, corner)
     data = _read_sections(plan, column_boxes(plan, corner, centres), read)
     ring: dict[int, State] = {}
     for z in centres:
@@ -103,8 +112,22 @@ def stream_column(
         for section in sections:
             if section not in ring:
                 ring[section] = network.section(data.pop(section))
-        yield z, network.centre([ring[section] for section in sections], (z, *corner))
+        yield z, network.centre([ring[section] for section in sections], (z, *corner), at)
         ring = {section: state for section, state in ring.items() if last_use[section] > z}
+
+
+def positions(plan: Plan, corner: tuple[int, int]) -> At | None:
+    """The centres of a window's sr voxels in lr pixels from its corner; None at a whole scale, where it knows them."""
+    if scales.whole(plan.scale):
+        return None
+    y, x = (_centres(plan, axis, start) for axis, start in zip((1, 2), corner, strict=True))
+    return y, x
+
+
+def _centres(plan: Plan, axis: int, start: int) -> np.ndarray:
+    along = plan.axis(axis)
+    voxel = np.arange(*plan.span(axis, start), dtype=np.int64)
+    return ((2 * voxel + 1) * along.coarse - 2 * along.fine * start) / (2 * along.fine)
 
 
 def column_boxes(plan: Plan, corner: tuple[int, int], centres: Sequence[int]) -> list[Box]:

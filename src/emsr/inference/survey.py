@@ -131,8 +131,9 @@ def _steepness(section: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def window_borders(plan: Plan, axis: int) -> list[int]:
     """Where a window starts or ends inside the sr volume, along axis 1 (y) or 2 (x)."""
-    starts = plan.starts(axis)
-    return _inside(plan, axis, [edge * plan.scale for start in starts for edge in (start, start + plan.window)])
+    along = plan.axis(axis)
+    edges = [edge for start in plan.starts(axis) for edge in along.finer(start, start + plan.window)]
+    return _inside(plan, axis, edges)
 
 
 def shard_borders(plan: Plan, axis: int) -> list[int]:
@@ -154,7 +155,7 @@ def seam_score(steepness: np.ndarray, borders: Sequence[int], scale: int) -> flo
     """How much steeper the volume is across borders than one lr pixel beside them; 1 is a border that leaves no trace.
 
     The neighbours compared with lie `scale` sr voxels away on both sides, because steepness has the period of the lr
-    pixels. None where there is no border, or no steepness beside it.
+    pixels, at a real scale about. None where there is no border, or no steepness beside it.
     """
     usable = [border for border in borders if border - scale >= 1 and border + scale < len(steepness)]
     across = sum(int(steepness[border]) for border in usable)

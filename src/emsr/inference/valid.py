@@ -45,22 +45,14 @@ def codes(reasons: Mapping[int, str], depth: int) -> list[int]:
 
 
 def skipped_parts(plan: Plan, skipped: Collection[Triple], box: Box) -> list[Box]:
-    """The parts of a box of lr voxels that belong to skipped shards."""
-    fine, parts = box.scaled(plan.scale), []
+    """The parts of a box of lr voxels that hold a voxel of a skipped shard."""
+    fine, parts = plan.grids.finer(box), []
     low = [first // edge for first, edge in zip(fine.start, plan.shard, strict=True)]
     high = [-(-last // edge) for last, edge in zip(fine.stop, plan.shard, strict=True)]
     for index in Box((low[0], low[1], low[2]), (high[0], high[1], high[2])).indices():
         if index in skipped:
-            sr = plan.grid.box(index)
-            z, y, x = sr.start
-            coarse = Box((z, y // plan.scale, x // plan.scale), _coarse(sr.stop, plan.scale))
-            parts.append(coarse.intersect(box))
+            parts.append(plan.grids.coarser(plan.grid.box(index)).intersect(box))
     return parts
-
-
-def _coarse(stop: Triple, scale: int) -> Triple:
-    """Shards are whole lr voxels, so nothing is rounded."""
-    return (stop[0], stop[1] // scale, stop[2] // scale)
 
 
 def stand_in_parts(plan: Plan, damaged_parts: Mapping[str, Sequence[Any]], box: Box) -> list[Box]:

@@ -1,11 +1,15 @@
-"""Enlargement of images and features: bicubic, and convolutions with PixelShuffle."""
+"""Enlargement of images and features: bicubic, also at any positions, and convolutions with PixelShuffle."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emsr.layers.blocks import conv
+from emsr.scales import Scale, fine_plane
+
+CUBIC_A = -0.5
 
 
 def bicubic(x: Tensor, scale: int) -> Tensor:
@@ -18,6 +22,48 @@ def bicubic(x: Tensor, scale: int) -> Tensor:
     large = F.interpolate(padded, scale_factor=scale, mode="bicubic", align_corners=False, antialias=True)
     border = 2 * scale
     return large[..., border:-border, border:-border]
+
+
+def positions(sides: tuple[int, int], scale: Scale) -> tuple[Tensor, Tensor]:
+    """Where the voxels of an image of ``sides`` (y, x) pixels, enlarged by ``scale``, have their centres.
+
+    float64, along y and along x, in pixels; pixel i is [i, i + 1). Their numbers are rounded, the extent is the same.
+    """
+    y, x = (
+        (torch.arange(fine, dtype=torch.float64) * 2 + 1) * side / (2 * fine)
+        for side, fine in zip(sides, fine_plane(sides, scale), strict=True)
+    )
+    return y, x
+
+
+def bicubic_at(x: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+    """(batch, channels, y, x) -> (batch, channels, len(at[0]), len(at[1])): Keys' cubic, a = -0.5, at any positions.
+
+    ``at`` are 1-D float64 coordinates along y and along x, pixel i being [i, i + 1); edge pixels are repeated.
+    """
+    for axis, centres in zip((-2, -1), at, strict=True):
+        x = _line_at(x, centres.to(x.device), axis)
+    return x
+
+
+def _line_at(x: Tensor, centres: Tensor, axis: int) -> Tensor:
+    """One axis of it: a sum of four pixels, each times its weight, in float32 or more whatever autocast says."""
+    first = torch.floor(centres - 0.5)
+    weights = [_cubic(centres - 0.5 - first - tap).to(x.dtype) for tap in (-1, 0, 1, 2)]
+    shape = (-1, 1) if axis == -2 else (-1,)
+    total = torch.zeros((), dtype=x.dtype, device=x.device)
+    for tap, weight in zip((-1, 0, 1, 2), weights, strict=True):
+        pixel = (first.long() + tap).clamp(0, x.shape[axis] - 1)
+        total = total + x.index_select(axis, pixel) * weight.view(shape)
+    return total
+
+
+def _cubic(t: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel (Keys 1981, eq. 4) at distances ``t``."""
+    t = t.abs()
+    near = ((CUBIC_A + 2) * t - (CUBIC_A + 3)) * t**2 + 1
+    far = CUBIC_A * (((t - 5) * t + 8) * t - 4)
+    return torch.where(t <= 1, near, torch.where(t < 2, far, 0.0))
 
 
 def steps(scale: int) -> list[int]:

@@ -14,7 +14,8 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from emsr import durable, plugins
+from emsr import durable, plugins, scales
+from emsr.scales import Scale
 
 SCHEMA = 1
 STATED = ("sha256", "model", "options", "scale", "sections", "stage")
@@ -55,7 +56,8 @@ def _check_card(path: Path, card: Any) -> None:
         raise ValueError(
             f"{path} is no card of weights: {', '.join(missing)} missing; train or import the weights again"
         )
-    kinds = {"sha256": str, "model": str, "stage": str, "options": dict, "scale": int, "sections": int}
+    kinds = {"sha256": str, "model": str, "stage": str, "options": dict, "sections": int}
+    _check_scale(path, card["scale"])
     for name, kind in kinds.items():
         if type(card[name]) is not kind or (kind is int and card[name] < 1):
             raise ValueError(
@@ -66,6 +68,15 @@ def _check_card(path: Path, card: Any) -> None:
             f"{path} has schema {json.dumps(schema)}, this emsr reads 1 to {SCHEMA}: use the emsr that wrote it, or "
             "delete it and run the step that makes it again"
         )
+
+
+def _check_scale(path: Path, scale: Any) -> None:
+    try:
+        scales.of(scale)
+    except ValueError:
+        raise ValueError(
+            f"{path} is no card of weights: scale is {scale!a}; train or import the weights again"
+        ) from None
 
 
 def load_state(path: Path, card: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
@@ -106,10 +117,11 @@ def network(card: Mapping[str, Any], source: str = "its card") -> nn.Module:
     module = plugins.load("models", card["model"])
     try:
         options = module.Options(**_tuples(card["options"]))
+        scale = scales.of(card["scale"])
         if hasattr(module, "network"):
-            built: nn.Module = module.network(card["stage"], card["scale"], card["sections"], options)
+            built: nn.Module = module.network(card["stage"], scale, card["sections"], options)
         else:
-            built = module.build(card["scale"], card["sections"], options)
+            built = module.build(scale, card["sections"], options)
     except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(
@@ -122,19 +134,27 @@ def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
-def expect(card: Mapping[str, Any], path: Path, stage: str | None = None, scale: int | None = None) -> None:
+def expect(card: Mapping[str, Any], path: Path, stage: str | None = None, scale: Scale | None = None) -> None:
     """Raise a one-line ValueError unless the card's weights are of ``stage`` and ``scale``."""
-    for name, wanted in (("stage", stage), ("scale", scale)):
+    for name, wanted in (("stage", stage), ("scale", scales.stated(scale))):
         if wanted is not None and card[name] != wanted:
             raise ValueError(f"{path} holds weights of {name} {card[name]}, {wanted} is needed: name other weights")
 
 
 def load(
-    path: Path, device: str | torch.device = "cpu", stage: str | None = None, scale: int | None = None
+    path: Path,
+    device: str | torch.device = "cpu",
+    stage: str | None = None,
+    scale: Scale | None = None,
+    used_at: Scale | None = None,
 ) -> nn.Module:
-    """The network of weights ``path`` in evaluation mode on ``device``, without gradients."""
+    """The network of weights ``path`` in evaluation mode on ``device``, without gradients.
+
+    ``used_at`` is the scale that a model of real scales is built for, where that is not the one of the weights.
+    """
     card = load_card(path)
     expect(card, path, stage, scale)
+    card |= {} if used_at is None else {"scale": scales.stated(used_at)}
     state = load_state(path, card)
     with torch.device("meta"):  # without memory: the card's options may say any size
         check_fit(network(card, str(card_path(path))), state, str(path))

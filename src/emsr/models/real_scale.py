@@ -30,7 +30,7 @@ class RealScale(SingleSection):
     """A super-resolver of single sections whose ``scale`` is a number, or a pair (y, x) of them."""
 
     def __init__(self, scale: Scale, sections: int, channels: int = 1) -> None:
-        super().__init__(scale, sections)  # type: ignore[arg-type]
+        super().__init__(scale, sections)
         self.channels = channels
 
     @abstractmethod

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from emsr.layers.upscale import bicubic
+from emsr.scales import Scale
 
 
 class SingleSection(nn.Module):
@@ -19,9 +21,10 @@ class SingleSection(nn.Module):
 
     halo: int | None = None
 
-    def __init__(self, scale: int, sections: int) -> None:
+    def __init__(self, scale: Scale, sections: int) -> None:
         super().__init__()
-        self.scale, self.sections = scale, sections
+        self.scale: Any = scale  # an int but for networks of real scales
+        self.sections = sections
 
     @abstractmethod
     def enlarge(self, lr: Tensor) -> Tensor:

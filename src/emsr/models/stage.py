@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -108,6 +108,12 @@ def own_scale(stage: Stage, scale: float | tuple[float, float]) -> bool:
     """Whether a stage with objective ``scales`` stays at ``scale``, that of its training."""
     own = {scale} if isinstance(scale, int | float) else set(scale)
     return not stage.scales or (own == set(stage.scales) and len(own) == 1)
+
+
+def recipe_scale(scale: Any, scales: Sequence[int]) -> int:
+    """The scale whose recipe is taken: a model's own, or the next larger one it has a recipe for, or its largest."""
+    largest = max(scale) if isinstance(scale, list | tuple) else scale
+    return next((one for one in scales if largest <= one), scales[-1])
 
 
 def overridden(record: Record, overrides: Mapping[str, Any], what: str = "option") -> Record:

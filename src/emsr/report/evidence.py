@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from emsr.scales import Scale
+
 Card = Mapping[str, Any]
 
 
@@ -21,7 +23,8 @@ class SectionView:
 
     ``images`` by name in the order of showing ("lr", "bicubic", "sr", "hr"), each (y, x) at sr size, lr with every
     pixel repeated. ``scores`` are those of the whole section ({"bicubic": {"psnr", "ssim"}, "sr": …}) or empty. ``why``
-    says how the section was chosen; ``start`` is the crop's first voxel (y, x).
+    says how the section was chosen; ``start`` is the crop's first voxel (y, x), ``step`` about how many
+    voxels an lr pixel is along y and x, ``ratio`` how many exactly along x.
     """
 
     z: int
@@ -29,7 +32,8 @@ class SectionView:
     images: Mapping[str, np.ndarray]
     start: tuple[int, int]
     voxel_nm: tuple[float, float]
-    scale: int
+    step: tuple[int, int]
+    ratio: float
     scores: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -157,7 +161,7 @@ class VolumeEvidence:
     """
 
     name: str
-    scale: int
+    scale: Scale
     lr: Card
     sr: Card
     scores: Card

@@ -72,12 +72,12 @@ def zoom_corner(image: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def nearer(view: SectionView) -> np.ndarray:
-    """Grey levels by which sr is nearer to the truth than bicubic (negative: farther), mean of scale x scale voxels."""
+    """Grey levels by which sr is nearer to the truth than bicubic (negative: farther), mean over about lr pixels."""
     truth, sr, bicubic = (view.images[name].astype(np.float32) for name in ("hr", "sr", "bicubic"))
     gain = np.abs(bicubic - truth) - np.abs(sr - truth)
-    s = view.scale
-    y, x = (length - length % s for length in gain.shape)
-    return gain[:y, :x].reshape(y // s, s, x // s, s).mean(axis=(1, 3))
+    down, across = view.step
+    y, x = (length - length % by for length, by in zip(gain.shape, view.step, strict=True))
+    return gain[:y, :x].reshape(y // down, down, x // across, across).mean(axis=(1, 3))
 
 
 def section_picture(view: SectionView) -> Figure:
@@ -113,7 +113,7 @@ def _field(canvas: Canvas, layout: Layout, view: SectionView, column: int, corne
 def _note(view: SectionView, name: str) -> str:
     """Pixel size of lr and the scores of what was scored."""
     if name in ("lr", "hr"):
-        return f"{view.voxel_nm[1] * (view.scale if name == 'lr' else 1):.4g} nm"
+        return f"{view.voxel_nm[1] * (view.ratio if name == 'lr' else 1):.4g} nm"
     score = view.scores.get(name) or {}
     return f"{score['psnr']:.2f} dB, {score['ssim']:.3f}" if score.get("psnr") is not None else ""
 

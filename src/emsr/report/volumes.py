@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emsr import scales
 from emsr.report import caveats, registration, segmentation, tables
 from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels, numbered
 from emsr.report.charts import score_chart, use_chart
@@ -40,7 +41,7 @@ def draw(volume: VolumeEvidence) -> Drawings:
 def headline(volume: VolumeEvidence) -> Headline:
     """The large figures of bicubic and of sr with the gain: PSNR, SSIM; FRC; consistency where there is no truth."""
     image = volume.scores.get("image")
-    subtitle = f"×{volume.scale}, {_nm(volume.lr['voxel_size_nm'])} to {_nm(volume.sr['voxel_size_nm'])}"
+    subtitle = f"×{scales.name(volume.scale)}, {_nm(volume.lr['voxel_size_nm'])} to {_nm(volume.sr['voxel_size_nm'])}"
     state, words = caveats.verdict(volume)
     figures = []
     if image:
@@ -166,7 +167,7 @@ def _side_by_side(volume: VolumeEvidence, pictures: Sequence[np.ndarray]) -> lis
         y, x = view.start
         rows, columns = view.images["sr"].shape
         place = f"y {y}–{y + rows}, x {x}–{x + columns}"
-        caption = f"Section {view.z} of {volume.name}: {view.why}. Shown is {place} at ×{volume.scale}."
+        caption = f"Section {view.z} of {volume.name}: {view.why}. Shown is {place} at ×{scales.name(volume.scale)}."
         blocks.append(Image(webp(picture), "image/webp", caption))
     return blocks
 

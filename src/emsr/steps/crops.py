@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from emsr import scales
 from emsr.inference.survey import job_borders, shard_borders
 from emsr.plan import Plan
 from emsr.report.blocks import decibels
@@ -31,7 +32,7 @@ def open_images(paths: Json, cards: Mapping[str, Json | None]) -> Images:
     }
     shown = covered(cards.get("hr"))
     made = made_of(cards["sr"] or {})
-    return Images(arrays["lr"], arrays["sr"], arrays.get("hr"), int(paths["scale"]), "bicubic", shown, made)
+    return Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scales.of(paths["scale"]), "bicubic", shown, made)
 
 
 def around(centre: int, end: int, scale: int, side: int = SIDE, first: int = 0) -> Span:
@@ -40,6 +41,11 @@ def around(centre: int, end: int, scale: int, side: int = SIDE, first: int = 0) 
     low = min(max(centre - side // 2, first), end - side)
     low -= low % scale
     return low, low + side
+
+
+def _unit(images: Images) -> int:
+    """What crops are multiples of: lr pixels where they are whole."""
+    return images.scale if isinstance(images.scale, int) else 1
 
 
 # -- sections side by side --------------------------------------------------------------------------------------------
@@ -81,7 +87,8 @@ def section_views(images: Images, scores: Json, sr: Json) -> list[SectionView]:
             section_crops(images, z, places[z], bool(scores.get("image"))),
             (places[z][0][0], places[z][1][0]),
             voxel,
-            images.scale,
+            (images.axes[0].step, images.axes[1].step),
+            images.axes[1].ratio,
             {name: rows[z][name] for name in ("bicubic", "sr") if name in rows[z]},
         )
         for z, why in chosen(scores)
@@ -92,16 +99,19 @@ def _middle(images: Images, z: int) -> Area:
     """Around the middle of the largest part of section ``z`` that was made, within it and what hr shows."""
     parts = images.parts(z, images.covered) or [images.covered]
     largest = max(parts, key=lambda part: (part[0][1] - part[0][0]) * (part[1][1] - part[1][0]))
-    y, x = (around((low + high) // 2, high, images.scale, first=low) for low, high in largest)
+    y, x = (around((low + high) // 2, high, _unit(images), first=low) for low, high in largest)
     return y, x
 
 
 def section_crops(images: Images, z: int, area: Area, truth: bool) -> dict[str, np.ndarray]:
     """One place of one section as lr (pixels repeated), bicubic, sr and, where it is to be shown, hr."""
-    s = images.scale
-    (y0, y1), (x0, x1) = area
-    coarse = read(images.lr, z, ((y0 // s, -(-y1 // s)), (x0 // s, -(-x1 // s))))
-    repeated = np.repeat(np.repeat(coarse, s, axis=0), s, axis=1)[: y1 - y0, : x1 - x0]
+    rows, columns = (along.coarser(*span) for along, span in zip(images.axes, area, strict=True))
+    coarse = read(images.lr, z, (rows, columns))
+    y, x = (
+        np.array([along.pixel(voxel) - first for voxel in range(*span)])
+        for along, span, (first, _) in zip(images.axes, area, (rows, columns), strict=True)
+    )
+    repeated = coarse[np.ix_(y, x)]
     found = {"lr": repeated, "bicubic": bicubic(images, z, area), "sr": read(images.sr, z, area)}
     return {**found, "hr": read(images.hr, z, area)} if truth else found
 
@@ -124,7 +134,7 @@ def cross_views(images: Images, sr: Json, plan: Plan, jobs: int, cards: Sequence
     for axis, name in ((2, "x"), (1, "y")):
         depth = _depth(sr, axis)
         z = around(middle[0], int(sr["shape"][0]), 1, depth)
-        along = around(middle[axis], int(sr["shape"][axis]), images.scale)
+        along = around(middle[axis], int(sr["shape"][axis]), _unit(images))
         fixed = centre[3 - axis]
         views.append(
             CrossView(

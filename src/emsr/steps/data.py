@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emsr import scales
 from emsr.progress import progress
 from emsr.steps.images import finish, layout, unfinished
 from emsr.steps.intensities import kept, mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import tensorstore as ts
 
     from emsr.geometry import Box
+    from emsr.scales import Scale
     from emsr.stores.fill import Making
     from emsr.stores.ome import Layout
     from emsr.stores.source import Source
@@ -90,7 +92,8 @@ def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) 
 
     `settings`: scale, degradation (kernel, and optionally noise: seed, dose and read, or seed and estimate, the image
     card of a coarse image that shows the noise), shard, chunk. hr is cropped to a multiple of scale at the far ends of
-    y and x. Damaged and missing sections stay what they are in hr. Shards that a killed run made of the same hr are not
+    y and x; at a real scale to the largest rounded one, and a coarse voxel is as large as makes both extents equal.
+    Damaged and missing sections stay what they are in hr. Shards that a killed run made of the same hr are not
     made again.
     """
     from emsr.steps.degraded import degraded, with_noise
@@ -98,18 +101,18 @@ def degrade(settings: dict[str, Any], hr: Path, out: Path, *, workers: int = 1) 
     from emsr.stores.fill import Making, fill
     from emsr.stores.zarr import open_array
 
-    hr, out, scale = Path(hr), Path(out), int(settings["scale"])
+    hr, out, scale = Path(hr), Path(out), scales.of(settings["scale"])
     fine_card = read_card(hr)
     laid = layout(settings, fine_card).coarser(scale)
-    how = {"scale": scale, **with_noise(settings["degradation"])}
+    how = {"scale": scales.stated(scale), **with_noise(settings["degradation"])}
     journal = unfinished(out, {"settings": settings, "hr": fine_card["sha256"], "degradation": how})
     fine = open_array(array_path(hr, fine_card))
     make = partial(degraded, fine, laid, how)
-    levels = fill(out.with_suffix(".zarr"), laid, Making(make, f"degrade x{scale}"), journal, workers)
+    levels = fill(out.with_suffix(".zarr"), laid, Making(make, f"degrade x{scales.name(scale)}"), journal, workers)
     card = {
         "source": {"path": hr.name, "dataset": None, "format": "card", "sha256": fine_card["sha256"]},
         "degradation": how,
-        "hr_shape": [laid.shape[0], laid.shape[1] * scale, laid.shape[2] * scale],
+        "hr_shape": [laid.shape[0], *scales.fine_plane(laid.shape[1:], scale)],
         "missing": fine_card["missing"],
         "damaged": fine_card["damaged"],
         **kept(fine_card),
@@ -128,12 +131,12 @@ def enlarge(settings: dict[str, Any], lr: Path, out: Path, *, workers: int = 1) 
     from emsr.stores.fill import Making, fill
     from emsr.stores.zarr import open_array
 
-    lr, out, scale = Path(lr), Path(out), int(settings["scale"])
+    lr, out, scale = Path(lr), Path(out), scales.of(settings["scale"])
     coarse_card = read_card(lr)
     laid = layout(settings, coarse_card).finer(scale)
     journal = unfinished(out, {"settings": settings, "lr": coarse_card["sha256"]})
     make = partial(_enlarged, open_array(array_path(lr, coarse_card)), scale)
-    levels = fill(out.with_suffix(".zarr"), laid, Making(make, f"enlarge x{scale}"), journal, workers)
+    levels = fill(out.with_suffix(".zarr"), laid, Making(make, f"enlarge x{scales.name(scale)}"), journal, workers)
     card = {
         "source": {"path": lr.name, "dataset": None, "format": "card", "sha256": coarse_card["sha256"]},
         **{"degradation": None, "hr_shape": None},
@@ -143,6 +146,23 @@ def enlarge(settings: dict[str, Any], lr: Path, out: Path, *, workers: int = 1) 
     }
     finish(out, laid, card, workers, levels)
     journal.close()
+
+
+def _enlarged_by_ratio(coarse: ts.TensorStore, scale: Scale, box: Box) -> np.ndarray:
+    """The same at a real scale."""
+    import numpy as np
+
+    from emsr import degradation, resampling
+    from emsr.geometry import Box
+    from emsr.stores.shards import read_box
+
+    plane = int(coarse.shape[1]), int(coarse.shape[2])
+    axes = scales.axes(plane, scales.fine_plane(plane, scale))
+    wanted = (box.start[1], box.stop[1]), (box.start[2], box.stop[2])
+    (top, bottom), (left, right) = (resampling.seen_by_fine(*line) for line in zip(axes, wanted, strict=True))
+    sections = read_box(coarse, Box((box.start[0], top, left), (box.stop[0], bottom, right)))
+    made = [resampling.enlarge(section, axes, (top, left), wanted) for section in sections]
+    return degradation.restore(np.stack(made), np.dtype(np.uint8))
 
 
 def _counted(total: int, items: Iterable[int]) -> Iterator[int]:
@@ -168,8 +188,10 @@ def _copying(source: Source, region: Box, laid: Layout, mapped: dict[str, Any] |
     return Making(voxels, label, source.depth)
 
 
-def _enlarged(coarse: ts.TensorStore, scale: int, box: Box) -> np.ndarray:
+def _enlarged(coarse: ts.TensorStore, scale: Scale, box: Box) -> np.ndarray:
     """One shard of the enlarged image, section by section, from its coarse voxels and two more on every side."""
+    if not isinstance(scale, int):
+        return _enlarged_by_ratio(coarse, scale, box)
     import numpy as np
 
     from emsr import degradation

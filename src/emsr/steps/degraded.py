@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emsr import degradation, noise
+from emsr import degradation, noise, resampling, scales
 from emsr.geometry import Box, ShardGrid
 from emsr.steps.sampled import patches
 from emsr.stores.card import read_card
@@ -71,17 +71,30 @@ def _degrade_box(fine: ts.TensorStore, coarse: Layout, how: dict[str, Any], box:
 
     Noise is drawn for whole squares, so with noise it is the box of the squares that it touches which is grown.
     """
-    scale, kernel, stated = how["scale"], how["kernel"], how.get("noise")
+    stated = how.get("noise")
     whole, unit = Box((0, 0, 0), coarse.shape), noise.TILE if stated else 1
     squares = _grown(box, 0, unit).intersect(whole)
-    read = _grown(squares, -(-degradation.reach(scale, kernel) // scale), 1).intersect(whole)
-    sections = [degradation.expected(section, scale, kernel) for section in read_box(fine, read.scaled(scale))]
-    made = np.stack(sections)[:, *_inside(squares, read)]
+    made = _expected(fine, whole, how, squares)
     if stated:
         strength, corner = noise.Noise(stated["dose"], stated["read"]), squares.start
         for number, section in enumerate(made):
             made[number] = noise.add(section, strength, stated["seed"], corner[0] + number, corner[1:])
     return degradation.restore(made[:, *_inside(box, squares)], np.dtype(coarse.dtype))
+
+
+def _expected(fine: ts.TensorStore, whole: Box, how: dict[str, Any], box: Box) -> np.ndarray:
+    """Coarse voxels of `box` of the `whole` as float64, before noise."""
+    scale, kernel = scales.of(how["scale"]), how["kernel"]
+    if isinstance(scale, int):
+        read = _grown(box, -(-degradation.reach(scale, kernel) // scale), 1).intersect(whole)
+        sections = [degradation.expected(section, scale, kernel) for section in read_box(fine, read.scaled(scale))]
+        return np.stack(sections)[:, *_inside(box, read)]
+    axes = scales.axes(whole.stop[1:], scales.fine_plane(whole.stop[1:], scale))
+    wanted = (box.start[1], box.stop[1]), (box.start[2], box.stop[2])
+    seen = [resampling.seen_by_coarse(*line, kernel) for line in zip(axes, wanted, strict=True)]
+    (top, bottom), (left, right) = seen
+    read = Box((box.start[0], top, left), (box.stop[0], bottom, right))
+    return np.stack([resampling.shrink(section, axes, kernel, (top, left), wanted) for section in read_box(fine, read)])
 
 
 def _grown(box: Box, halo: int, unit: int) -> Box:

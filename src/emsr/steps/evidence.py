@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from emsr import durable, plan, plugins
+from emsr import durable, plan, plugins, scales
 from emsr.report.evidence import (
     RuleCost,
     RunEvidence,
@@ -70,7 +70,7 @@ def volume(name: str, paths: Json, config: Json) -> VolumeEvidence:
     opened = crops.open_images(paths, {"lr": lr, "sr": sr, "hr": hr})
     return VolumeEvidence(
         name=name,
-        scale=int(paths["scale"]),
+        scale=scales.of(paths["scale"]),
         lr=lr,
         sr=sr,
         scores=scores,

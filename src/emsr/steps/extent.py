@@ -32,13 +32,14 @@ def stated(settings: Json, made: Plan, space: Json) -> dict[str, Any]:
     has_tissue = (
         None
         if mask is None
-        else _tissue(Path(mask), extent.Placed(made.shape, space["voxel_size_nm"], space["translation_nm"]))
+        else _tissue(Path(mask), extent.Placed(made.shape, space["voxel_size_nm"], space["translation_nm"]), made)
     )
     return extent.stated(made, box, has_tissue)
 
 
-def _tissue(path: Path, sr: Any) -> Callable[[Box], bool]:
+def _tissue(path: Path, sr: Any, made: Plan) -> Callable[[Box], bool]:
     """Whether a box of sr voxels touches a voxel of the mask that is not 0."""
+    from emsr import scales
     from emsr.inference.extent import Placed, mask_grid
     from emsr.stores.card import array_path, read_card
     from emsr.stores.shards import read_box
@@ -46,23 +47,24 @@ def _tissue(path: Path, sr: Any) -> Callable[[Box], bool]:
 
     card = read_card(path)
     placed = Placed(triple(card["shape"]), card["voxel_size_nm"], card["translation_nm"])
-    grid, array = mask_grid(str(path), placed, sr), open_array(array_path(path, card), cache_bytes=CACHE_BYTES)
+    lr_shape = None if scales.whole(made.scale) else made.lr_shape
+    grid = mask_grid(str(path), placed, sr, lr_shape)
+    array = open_array(array_path(path, card), cache_bytes=CACHE_BYTES)
     return lambda box: bool(read_box(array, grid.box(box)).any())
 
 
 def write_valid(path: Path, allocated: Json, codes: Sequence[int], skipped: Collection[Triple], workers: int) -> None:
     """Write an array on the grid of lr: `codes` of the sections (emsr.inference.valid), 0 where shards were skipped."""
+    from emsr.inference.allocation import coarse_space
     from emsr.plan import read_plan
     from emsr.stores.ome import Layout
     from emsr.stores.shards import each, shard_boxes
     from emsr.stores.zarr import open_array, recreate
 
-    made, scale = read_plan(allocated), allocated["scale"]
-    (vz, *sides), (tz, *centre) = allocated["voxel_size_nm"], allocated["translation_nm"]
-    size = (vz, sides[0] * scale, sides[1] * scale)
-    first = (tz, *(t + v * (scale - 1) / 2 for t, v in zip(centre, sides, strict=True)))
+    made = read_plan(allocated)
+    size, first = coarse_space(allocated, made.grids)
     shard, chunk = triple(allocated["settings"]["shard"]), triple(allocated["settings"]["chunk"])
-    recreate(path, Layout(made.lr_shape, "uint8", shard, chunk, size, (first[0], first[1], first[2])))
+    recreate(path, Layout(made.lr_shape, "uint8", shard, chunk, size, first))
     array, damaged_parts = open_array(path, write=True), allocated["lr"].get("damaged_parts") or {}
     each(partial(_write_shard, array, made, codes, skipped, damaged_parts), shard_boxes(array), workers, "validity")
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emsr import durable, memory, plan
+from emsr import durable, memory, plan, scales
 from emsr.geometry import Triple, triple
 from emsr.plan import read_within
 from emsr.steps.attempts import attempt
@@ -216,7 +216,8 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     kind = VolumeNetwork if allocated.get("channels") else Network
     try:
         with told_apart():
-            module = checkpoint.load(card, device)
+            used_at = None if allocated.get("channels") else scales.of(allocated["scale"])
+            module = checkpoint.load(card, device, used_at=used_at)
             used = accelerate(module, allocated["settings"].get("accelerators") or {})
             if samples := allocated["settings"].get("samples"):
                 module = sampled(module, samples, card)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from emsr.geometry import Grids
+
 Span = tuple[int, int]
 Area = tuple[Span, Span]
 Parts = Mapping[int, Sequence[Area]]
@@ -28,16 +30,18 @@ def kept(card: Json) -> dict[str, Any]:
     return {key: card[key] for key in KEPT if card.get(key)}
 
 
-def finer(card: Json, scale: int) -> dict[str, Any]:
-    """The same for what has ``scale`` times as many voxels along y and x."""
+def finer(card: Json, grids: Grids) -> dict[str, Any]:
+    """Damaged parts of a coarse image, for what was made of it on a finer grid."""
+    axes = grids.axis(1), grids.axis(2)
     boxes = {
-        z: [[[scale * edge for edge in span] for span in box] for box in of] for z, of in (card.get(KEY) or {}).items()
+        z: [[list(axis.finer(*span)) for axis, span in zip(axes, box, strict=True)] for box in of]
+        for z, of in (card.get(KEY) or {}).items()
     }
     return {KEY: boxes} if boxes else {}
 
 
-def of_card(card: Json, unit: int = 1) -> dict[int, list[Area]]:
-    """Damaged parts of an image by section, in voxels ``unit`` times as fine as its own.
+def of_card(card: Json, grids: Grids | None = None) -> dict[int, list[Area]]:
+    """Damaged parts of an image by section, in its own voxels, or the finer ones of ``grids``.
 
     They are found as whole blocks, and the blocks beside them may be black in part: one more on every side is left out.
     """
@@ -45,12 +49,11 @@ def of_card(card: Json, unit: int = 1) -> dict[int, list[Area]]:
         return {}
     from emsr.damage import block_side
 
-    by = block_side((card["shape"][1], card["shape"][2])) * unit
-    far = [side * unit for side in card["shape"][1:]]
-    return {
-        int(z): [_grown(((unit * y0, unit * y1), (unit * x0, unit * x1)), by, far) for (y0, y1), (x0, x1) in boxes]
-        for z, boxes in card[KEY].items()
-    }
+    by, far = block_side((card["shape"][1], card["shape"][2])), card["shape"][1:]
+    found = {int(z): [_grown((y, x), by, far) for y, x in boxes] for z, boxes in card[KEY].items()}
+    if grids is None:
+        return found
+    return {z: [(grids.axis(1).finer(*y), grids.axis(2).finer(*x)) for y, x in areas] for z, areas in found.items()}
 
 
 def _grown(area: Area, by: int, far: Sequence[int]) -> Area:

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emsr import scales
+from emsr.scales import Scale
+
 log = logging.getLogger(__name__)
 
 SCORE_RESULT = 3
@@ -75,6 +78,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
 
 def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """Image cards by name, and their arrays; ValueError if they are not of one volume."""
+    from emsr.geometry import Grids, triple
     from emsr.inference.allocation import check_protocol
     from emsr.steps import parts, proof
     from emsr.steps.tiles import Images, made_of
@@ -83,20 +87,22 @@ def _open(settings: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
 
     paths = {name: Path(settings[name]) for name in ("lr", "hr", "sr") if settings.get(name)}
     cards = {name: read_card(path) for name, path in paths.items()}
-    scale = int(settings["scale"])
-    expected = [length * factor for length, factor in zip(cards["lr"]["shape"], (1, scale, scale), strict=True)]
+    scale, lr_shape = scales.of(settings["scale"]), triple(list(cards["lr"]["shape"]))
+    expected = [lr_shape[0], *scales.fine_plane(lr_shape[1:], scale)]
     if list(cards["sr"]["shape"]) != expected:
-        raise ValueError(f"{paths['sr']} is {cards['sr']['shape']}, not {expected} as lr x{scale}: run stitch again")
+        named = scales.name(scale)
+        raise ValueError(f"{paths['sr']} is {cards['sr']['shape']}, not {expected} as lr x{named}: run stitch again")
     proof.recorded(paths["sr"], cards["sr"])
     check_protocol(cards["lr"].get("degradation") or {}, paths["lr"])
     if cards["sr"].get("samples"):
         raise ValueError(f"{paths['sr']} says how far samples lie apart and is no image: score sr of no samples")
     if "hr" in cards:
-        _check_hr(paths["hr"], cards["hr"]["shape"], expected, scale)
+        _check_hr(paths["hr"], cards["hr"]["shape"], lr_shape, scale)
     arrays = {name: open_array(array_path(paths[name], card), cache_bytes=64_000_000) for name, card in cards.items()}
     kernel = str((cards["lr"].get("degradation") or {}).get("kernel", "bicubic"))
     shown, made = covered(cards.get("hr")), made_of(cards["sr"])
-    damaged = parts.together([parts.of_card(cards.get("hr", {})), parts.of_card(cards["lr"], scale)])
+    grids = Grids(lr_shape, triple(expected))
+    damaged = parts.together([parts.of_card(cards.get("hr", {})), parts.of_card(cards["lr"], grids)])
     return cards, Images(arrays["lr"], arrays["sr"], arrays.get("hr"), scale, kernel, shown, made, damaged)
 
 
@@ -115,12 +121,12 @@ def _nothing_left(images: Any) -> Excluded:
     return damaged | skipped
 
 
-def _check_hr(path: Path, shape: Sequence[int], expected: Sequence[int], scale: int) -> None:
+def _check_hr(path: Path, shape: Sequence[int], lr_shape: Sequence[int], scale: Scale) -> None:
     """hr has as many sections as lr, and in y and x as many voxels, with less than one lr pixel to spare."""
-    spare = [have - need for have, need in zip(shape, expected, strict=True)]
-    if spare[0] or any(not 0 <= more < scale for more in spare[1:]):
+    if shape[0] != lr_shape[0] or not scales.fits(lr_shape[1:], shape[1:], scale):
+        expected = [lr_shape[0], *scales.fine_plane(lr_shape[1:], scale)]
         raise ValueError(
-            f"{path} is {list(shape)}, not {list(expected)} as lr x{scale}: state images of the same region"
+            f"{path} is {list(shape)}, not {expected} as lr x{scales.name(scale)}: state images of the same region"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emsr import scales
 from emsr.plan import neighbour_table
 from emsr.stores.card import array_path, covered, read_card
 
@@ -90,12 +91,11 @@ def _table(settings: Json, data: Json, use: str, cards: Cards) -> Table:
     return tuple(found)
 
 
-def _check_shapes(data: Json, cards: Cards, scale: int) -> None:
+def _check_shapes(data: Json, cards: Cards, scale: Any) -> None:
     """Pairs fit each other, ranges fit the volume; ValueError, in one line, where they do not."""
     if set(cards) == set(IMAGES):
         (z, *plane), (hr_z, *hr_plane) = cards["lr"]["shape"], cards["hr"]["shape"]
-        wanted = [scale * side for side in plane]
-        if z != hr_z or any(fine < want or fine >= want + scale for fine, want in zip(hr_plane, wanted, strict=True)):
+        if z != hr_z or not scales.fits(plane, hr_plane, scales.of(scale)):
             raise ValueError(
                 f"hr {cards['hr']['shape']} of volume {data['volume']} is not lr {cards['lr']['shape']} times scale "
                 f"{scale} in y and x: state images of the same region"

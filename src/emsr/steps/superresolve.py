@@ -27,9 +27,10 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch
     """Make the empty sr array of a volume and say, in a small JSON, what each of its sections is made from.
 
     `settings`: overlap (lr pixels), shard, chunk (sr voxels z, y, x), precision, device, and optionally window (lr
-    pixels; else the card's), pilot (lr voxels, [[z0, z1], [y0, y1], [x0, x1]]) and mask (an image card): shards that
-    lie outside the pilot, or hold no tissue of the mask, are skipped. With samples (count, temperature, seed) the array
-    holds how far samples of sr lie apart, in quarters of a grey level. `lr` is the image card of the coarse volume,
+    pixels; else the card's), pilot (lr voxels, [[z0, z1], [y0, y1], [x0, x1]]), mask (an image card) and scale
+    (another than the card's, where the model has a range of them): shards that lie outside the pilot, or hold no tissue
+    of the mask, are skipped. With samples (count, temperature, seed) the array holds how far samples of sr lie apart,
+    in quarters of a grey level. `lr` is the image card of the coarse volume,
     `card` that of the weights. The array lies beside the folder of `out` and is named by all that its voxels depend on
     but the voxels of the input. Raises ValueError, before anything is written, for weights that do not fit the volume
     or settings that fit neither; for an lr that is unlike those that the weights were trained on too, unless
@@ -44,8 +45,9 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch
     from emsr.stores.card import array_path, read_card
 
     image, weights = read_card(lr), checkpoint.load_card(card)
-    allocation.check_weights(weights, card, image, lr)
-    made = allocation.make_plan(settings, weights, image)
+    used = allocation.at_scale(weights, card, settings.get("scale"))
+    allocation.check_weights(used, card, image, lr)
+    made = allocation.make_plan(settings, used, image)
     skipped = extent.stated(settings, made, allocation.space(image, made.scale))
     checkpoint.load_state(card, weights)
     if samples := settings.get("samples"):
@@ -168,7 +170,7 @@ def _write_card(out: Path, allocated: Mapping[str, Any], statement: Mapping[str,
 
     image = {key: allocated[key] for key in ("shape", "voxel_size_nm", "translation_nm")}
     lr = {key: allocated["lr"][key] for key in ("damaged", "missing", "source")} | kept(allocated["lr"])
-    lr |= finer(allocated["lr"], int(allocated["scale"]))
+    lr |= finer(allocated["lr"], plan.read_plan(allocated).grids)
     fixed = {"array": out.with_suffix(".zarr").name, "dtype": "uint8", "degradation": None, "hr_shape": None}
     made_by = ("card_sha256", "weights_sha256", "settings_sha256", "precision", "scale", "window", "overlap")
     invalid = sorted(map(int, lr["missing"]))

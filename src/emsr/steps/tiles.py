@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from emsr.degradation import degrade, reach, upsample
+from emsr import resampling, scales
+from emsr.degradation import degrade, reach, restore, upsample
 from emsr.inference.extent import made_areas
 from emsr.metrics import structure
 from emsr.metrics.image import BORDER, Tally, squared_error, tally_tile
+from emsr.scales import Axis, Scale
 from emsr.steps.parts import Area, Parts, Span, holds, mask, shared
 
 RIVALS = ("bicubic", "sr")  # what is measured against hr
 TILE = 1024  # sr voxels, about the side of a tile
+HALO_BY_RATIO = {"bicubic": 5, "area": 1}  # lr pixels at a border of what was made that see beyond it
 SUPPORT = 3  # lr pixels beyond its own that bicubic upsampling of a pixel looks at, one to spare
 
 
@@ -30,14 +33,14 @@ class Images:
     """The arrays (z, y, x) of a volume, open for reading; ``kernel`` is the imaging model between hr and lr.
 
     ``shown`` is the part (sr voxels) of sections that hr shows, whole lr pixels; None is all that lr shows. ``made``
-    gives the parts (sr voxels) of a section that were super-resolved, whole lr pixels; None is all. ``damaged`` are
+    gives the parts (sr voxels) of a section that were super-resolved; None is all. ``damaged`` are
     parts (sr voxels) of sections that are in no figure.
     """
 
     lr: Any
     sr: Any
     hr: Any | None
-    scale: int
+    scale: Scale
     kernel: str
     shown: Area | None = None
     made: Callable[[int], Sequence[Area]] | None = None
@@ -62,7 +65,13 @@ class Images:
     @property
     def whole(self) -> Area:
         """All (sr voxels) of a section that lr shows."""
-        return _scaled(((0, self.plane[0]), (0, self.plane[1])), self.scale)
+        height, width = scales.fine_plane(self.plane, self.scale)
+        return (0, height), (0, width)
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """lr and sr along y and along x."""
+        return scales.axes(self.plane, scales.fine_plane(self.plane, self.scale))
 
     def parts(self, z: int, area: Area) -> list[Area]:
         """What was made of an area (sr voxels) of section ``z``: disjoint areas."""
@@ -98,13 +107,17 @@ def inside(span: Span, outer: Span) -> slice:
 def bicubic(images: Images, z: int, area: Area) -> np.ndarray:
     """The bicubic image of ``area`` (sr voxels) of one section, as uint8, the same as cut from the whole section."""
     s = images.scale
+    if not isinstance(s, int):
+        rows, columns = (resampling.seen_by_fine(*line) for line in zip(images.axes, area, strict=True))
+        large = resampling.enlarge(read(images.lr, z, (rows, columns)), images.axes, (rows[0], columns[0]), area)
+        return restore(large, np.dtype(np.uint8))
     parts = [
         grown((low // s, -(-high // s)), SUPPORT, length)
         for (low, high), length in zip(area, images.plane, strict=True)
     ]
     large = upsample(read(images.lr, z, (parts[0], parts[1])), s)
-    rows, columns = (inside(span, (part[0] * s, part[1] * s)) for span, part in zip(area, parts, strict=True))
-    return large[rows, columns]
+    y, x = (inside(span, (part[0] * s, part[1] * s)) for span, part in zip(area, parts, strict=True))
+    return large[y, x]
 
 
 def tiles(plane: tuple[int, int], side: int) -> Iterator[Area]:
@@ -174,10 +187,12 @@ def _near(arrays: tuple[np.ndarray, np.ndarray, np.ndarray | None], area: Area, 
 
 def consistency(images: Images, z: int) -> dict[str, Tally]:
     """Tallies of section ``z`` of bicubic and sr, made coarser again by ``kernel``, against lr."""
+    if not isinstance(images.scale, int):
+        return _consistency_by_ratio(images, z)
     total = {name: Tally() for name in RIVALS}
     s = images.scale
     halo = -(-reach(s, images.kernel) // s)  # lr pixels
-    for area in _areas_inside(images, z, halo):
+    for area in _areas_inside(images, z, halo, max(1, TILE // s)):
         y, x = (grown(span, halo, length) for span, length in zip(area, images.plane, strict=True))
         core = inside(area[0], y), inside(area[1], x)
         seen, fine = read(images.lr, z, area), _scaled((y, x), s)
@@ -187,6 +202,30 @@ def consistency(images: Images, z: int) -> dict[str, Tally]:
             pair = (seen, coarse) if kept is None else (seen[kept[core]][None], coarse[kept[core]][None])
             total[name] += Tally(squared_error(*pair), pair[0].size)
     return total
+
+
+def _consistency_by_ratio(images: Images, z: int) -> dict[str, Tally]:
+    """The same at a real scale."""
+    total = {name: Tally() for name in RIVALS}
+    for area in _areas_inside(images, z, HALO_BY_RATIO[images.kernel], TILE // max(one.step for one in images.axes)):
+        y, x = (resampling.seen_by_coarse(*line, images.kernel) for line in zip(images.axes, area, strict=True))
+        out, seen = images.left_out(z, (y, x)), read(images.lr, z, area)
+        kept = np.ones(seen.shape, bool) if out is None else ~_touched(images, out, area, (y, x))
+        for name, image in (("bicubic", bicubic(images, z, (y, x))), ("sr", read(images.sr, z, (y, x)))):
+            coarse = resampling.shrink(image, images.axes, images.kernel, (y[0], x[0]), area)
+            pair = seen[kept][None], restore(coarse, np.dtype(np.uint8))[kept][None]
+            total[name] += Tally(squared_error(*pair), pair[0].size)
+    return total
+
+
+def _touched(images: Images, left_out: np.ndarray, area: Area, outer: Area) -> np.ndarray:
+    """Which lr pixels (bool) of ``area`` are made from a voxel (of sr, in ``outer``) that is left out."""
+    found = left_out
+    for axis, (along, (low, high), (first, _)) in enumerate(zip(images.axes, area, outer, strict=True)):
+        spans = [resampling.seen_by_coarse(along, (i, i + 1), images.kernel) for i in range(low, high)]
+        lines = [found.take(range(start - first, stop - first), axis).any(axis) for start, stop in spans]
+        found = np.stack(lines, axis)
+    return found
 
 
 def _judged(left_out: np.ndarray | None, scale: int, halo: int) -> np.ndarray | None:
@@ -199,13 +238,13 @@ def _judged(left_out: np.ndarray | None, scale: int, halo: int) -> np.ndarray | 
     return found
 
 
-def _areas_inside(images: Images, z: int, halo: int) -> Iterator[Area]:
+def _areas_inside(images: Images, z: int, halo: int, side: int) -> Iterator[Area]:
     """Tiles (lr pixels) of what was made of section ``z``, but for ``halo`` at the borders of its parts."""
     for part in images.parts(z, images.whole):
         (top, bottom), (left, right) = (
-            (low // s + (halo if low else 0), high // s - (halo if high < end else 0))
-            for s, (low, high), (_, end) in zip((images.scale,) * 2, part, images.whole, strict=True)
+            (along.pixel(low) + (halo if low else 0), along.pixel(high - 1) + 1 - (halo if high < end else 0))
+            for along, (low, high), (_, end) in zip(images.axes, part, images.whole, strict=True)
         )
         if top < bottom and left < right:
-            for (y0, y1), (x0, x1) in tiles((bottom - top, right - left), max(1, TILE // images.scale)):
+            for (y0, y1), (x0, x1) in tiles((bottom - top, right - left), side):
                 yield (top + y0, top + y1), (left + x0, left + x1)

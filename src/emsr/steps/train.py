@@ -55,7 +55,7 @@ def train(
     out, limit = Path(out), stopping.Limit(stopping.wall_time(time.time(), runtime), 60 * margin)
     job, group = Job.read(settings, out), invited()
     size = group.size if group else max(1, processes)
-    log.info("stage %s of %s x%d: %s", job.stage.name, settings["model"]["name"], settings["scale"], asdict(job.stage))
+    log.info("stage %s of %s x%s: %s", job.stage.name, settings["model"]["name"], settings["scale"], asdict(job.stage))
     if _restored(job):
         return
     if job.stage.objective == "none":

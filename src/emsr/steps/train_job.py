@@ -34,14 +34,14 @@ class Job:
     def read(cls, settings: dict[str, Any], out: Path) -> Job:
         """Check the settings against the model; ValueError, in one line, for what it does not have."""
         from emsr import plugins
-        from emsr.models.stage import overridden
+        from emsr.models.stage import overridden, recipe_scale
 
         named = settings["model"]
         model = plugins.load("models", named["name"])
         options = overridden(model.PRESETS[named["preset"]], named["options"])
         # a stage that reads one image has scale 1, and the same recipe at every scale
-        scale = settings["scale"] if settings["scale"] in model.SCALES else model.SCALES[0]
-        recipe = {stage.name: stage for stage in model.stages(named["preset"], scale)}
+        stages = model.stages(named["preset"], recipe_scale(settings["scale"], model.SCALES))
+        recipe = {stage.name: stage for stage in stages}
         if settings["stage"] not in recipe:
             raise ValueError(plugins.unknown("stage", settings["stage"], recipe))
         stage = overridden(recipe[settings["stage"]], settings["overrides"], f"stage {settings['stage']}: key")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emsr import scales
+from emsr.scales import Scale
 from emsr.stores.source import Triple, nanometres, one_line
 
 AXES = ("z", "y", "x")
@@ -64,14 +66,16 @@ class Layout:
         (tz, ty, tx), (_, vy, vx) = self.translation_nm, self.voxel_size_nm
         return [tz, ty + vy * (2**level - 1) / 2, tx + vx * (2**level - 1) / 2]
 
-    def coarser(self, scale: int) -> Layout:
+    def coarser(self, scale: Scale) -> Layout:
         """The layout of the image that is `scale` times coarser in y and x, what does not fill a voxel left out.
 
         Its first voxel is centred amid scale x scale fine ones. ValueError where a section is smaller than `scale`.
         """
         (z, y, x), (vz, vy, vx), (tz, ty, tx) = self.shape, self.voxel_size_nm, self.translation_nm
-        if min(y, x) < scale:
+        if 0 in (coarse := scales.coarse_plane((y, x), scale)):
             raise ValueError(f"sections of {y} x {x} voxels are smaller than scale {scale}: choose a smaller scale")
+        if not isinstance(scale, int):
+            return self._of(coarse, [one.ratio for one in scales.axes(coarse, scales.fine_plane(coarse, scale))])
         return replace(
             self,
             shape=(shape := (z, y // scale, x // scale)),
@@ -80,8 +84,21 @@ class Layout:
             levels=level_count(shape),
         )
 
-    def finer(self, scale: int) -> Layout:
+    def _of(self, plane: tuple[int, int], times: Sequence[float]) -> Layout:
+        """The layout with sections of `plane` voxels that are so many `times` as large in y and x; the corner stays."""
+        (vz, *sizes), (tz, *centres) = self.voxel_size_nm, self.translation_nm
+        wide = ((v * by, t + v * (by - 1) / 2) for v, t, by in zip(sizes, centres, times, strict=True))
+        (vy, ty), (vx, tx) = wide
+        shape = (self.shape[0], *plane)
+        return replace(
+            self, shape=shape, voxel_size_nm=(vz, vy, vx), translation_nm=(tz, ty, tx), levels=level_count(shape)
+        )
+
+    def finer(self, scale: Scale) -> Layout:
         """The layout of the image with `scale` times as many voxels in y and x; a voxel's corner stays."""
+        if not isinstance(scale, int):
+            fine = scales.fine_plane(self.shape[1:], scale)
+            return self._of(fine, [1 / one.ratio for one in scales.axes(self.shape[1:], fine)])
         (z, y, x), (vz, vy, vx), (tz, ty, tx) = self.shape, self.voxel_size_nm, self.translation_nm
         back = (scale - 1) / (2 * scale)
         return replace(
