@@ -17,8 +17,9 @@ from emsr.models import real_scale
 from emsr.training import schedule
 from network_goldens import any_numbers, card
 
-NAMES = [name for name in tiny_networks.NAMES if plugins.has(plugins.file_of("models", name), "SCALE_RANGE")]
-MODULES = {name: plugins.load("models", name) for name in NAMES}
+RANGED = [name for name in tiny_networks.NAMES if plugins.has(plugins.file_of("models", name), "SCALE_RANGE")]
+MODULES = {name: plugins.load("models", name) for name in RANGED}
+NAMES = [name for name in RANGED if "encoder" in plugins.fields(plugins.file_of("models", name), "Options")]
 
 
 @pytest.fixture(autouse=True)
