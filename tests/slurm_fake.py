@@ -7,6 +7,7 @@ how many commands more fail because the controller is away; `asked` is a line fo
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -87,7 +88,9 @@ def main(command: str, words: list[str]) -> int:
     if command in ("sbatch", "squeue", "sacct", "scancel") and away():
         return 1
     if command == "sbatch":
-        sbatch(words)
+        with (HERE / "lock").open("w") as lock:  # several are called at once, and a number is one job's
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            sbatch(words)
     elif command in ("squeue", "sacct"):
         states(command, words)
     elif command == "scancel":

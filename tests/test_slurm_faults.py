@@ -13,7 +13,7 @@ import pytest
 
 from project import Project
 from slurm_cluster import NODE, Cluster
-from slurm_project import OUTAGE_SECONDS, SR, HalfWay, OnCluster, same, wait_until
+from slurm_project import OUTAGE_SECONDS, SR, Driven, HalfWay, OnCluster, same, wait_until
 
 pytestmark = pytest.mark.slurm
 
@@ -115,3 +115,17 @@ def test_a_minute_without_slurmctld(made: Project, accounted: Cluster, tmp_path:
     half.driver.end()
     same(half.project, made)
     assert len(half.project.jobs_of("superresolve")) == 1
+
+
+@pytest.mark.parametrize("kind", [OnCluster, Driven])
+def test_a_job_that_sbatch_refuses(made: Project, plain: Cluster, tmp_path: Path, kind: type[OnCluster]) -> None:
+    project = kind.after(made, tmp_path / "project", plain, "cube/sr*")
+    project.profiled("superresolve.slurm_partition", "nowhere")
+    run = project.run(SR, "--set-scatter", "job=1", check=False)
+    assert run.returncode not in (0, None)
+    assert "invalid partition" in run.output.lower()
+    assert "nowhere" in run.output
+    assert not project.states("cube/sr-*.records/*.json")
+    project.profiled("superresolve.slurm_partition", "gpu")
+    project.run(SR, "--set-scatter", "job=1")
+    same(project, made)

@@ -201,5 +201,8 @@ class Boxes:
     def __len__(self) -> int:
         return math.prod(self.grid.counts)
 
+    def __getitem__(self, number: int) -> Box:
+        return self.grid.box(self.grid.index(number))
+
     def __iter__(self) -> Iterator[Box]:
         return map(self.grid.box, Box((0, 0, 0), self.grid.counts).indices())
