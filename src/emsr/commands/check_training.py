@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import plugins
+from emsr.commands import check_features
 from emsr.config import Segment, Training
 
 if TYPE_CHECKING:
@@ -226,6 +227,8 @@ def _check_files(training: Training, options: Any, stage: Stage) -> None:
     """Pretrained weights of others that a stage begins with."""
     from emsr.models import published
 
+    if stage.perceptual_weight:
+        check_features.check(training, stage)
     if stage.objective == "flow" and training.spynet:
         published.spynet_state(Path(training.spynet), options)
     if stage.objective == "fusion" and training.perceptual and options.reference:

@@ -51,6 +51,10 @@ class Stage:
     image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image, heads: how it is measured
     early_weight: float = 0.0  # image: share of what a network makes on the way to sr; the rest is sr's
     early_until: float = 0.0  # image: fraction of the steps after which that share has fallen to 0; 0 = it stays
+    perceptual_weight: float = (
+        0.0  # image, adversarial: difference of the features of VGG19, or of a codebook's encoder
+    )
+    perceptual_error: Literal["absolute", "squared"] = "absolute"
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries

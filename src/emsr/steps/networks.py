@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from emsr.models.stage import Stage
 
+NOTHING_COMPARES = (
+    "perceptual_weight compares features, and no weights are named that make them: name VGG19's or those of a stage "
+    "codebook in perceptual, or use perceptual_weight 0"
+)
+
 
 def begin(settings: Mapping[str, Any], card: Mapping[str, Any], options: Any, stage: Stage) -> nn.Module:
     """The network of `stage`, drawn from the seed, with the frozen parts and starting weights that `settings` name.
@@ -84,17 +89,39 @@ def beside(settings: Mapping[str, Any], options: Any, stage: Stage) -> dict[str,
     return networks
 
 
-def perceptual(settings: Mapping[str, Any], encoder: Any) -> Callable[[Tensor], Tensor]:
+def perceptual(settings: Mapping[str, Any], encoder: Any, device: str) -> Callable[[Tensor], Tensor]:
     """Features of the contextual loss (spec C.9): VGG19 relu3_4 by path, else the codebook's encoder at a quarter."""
-    from functools import partial
+    return _vgg_features(settings, "relu3_4", device) if settings["perceptual"] else _encoded(encoder)
 
-    from emsr.layers.features import Vgg19
+
+def compared(settings: Mapping[str, Any], device: str) -> Callable[[Tensor], Tensor]:
+    """Features of perceptual losses: of weights with a card the codebook's encoder, at a quarter, else VGG19 conv5_4.
+
+    ValueError where no weights are named.
+    """
+    from emsr.models import checkpoint
 
     if not settings["perceptual"]:
-        return partial(encoder.features, stride=4)
-    vgg = Vgg19("relu3_4", normalise=True)
-    vgg.load_state_dict(_vgg(settings, "relu3_4", normalise=True))
-    return vgg.eval().requires_grad_(False)
+        raise ValueError(NOTHING_COMPARES)
+    path = Path(settings["perceptual"]["path"])
+    if not checkpoint.card_path(path).is_file():
+        return _vgg_features(settings, "conv5_4", device)
+    network: Any = checkpoint.load(path, stage="codebook").requires_grad_(False).to(device)
+    return _encoded(network.encoder)
+
+
+def _encoded(encoder: Any) -> Callable[[Tensor], Tensor]:
+    from functools import partial
+
+    return partial(encoder.features, stride=4)
+
+
+def _vgg_features(settings: Mapping[str, Any], layer: Any, device: str) -> Callable[[Tensor], Tensor]:
+    from emsr.layers.features import Vgg19
+
+    vgg = Vgg19(layer, normalise=True)
+    vgg.load_state_dict(_vgg(settings, layer, normalise=True))
+    return vgg.eval().requires_grad_(False).to(device)
 
 
 def cost(network: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,8 @@ class Job:
         network = self.network()
         accelerate(network, self.settings.get("accelerators") or {})
         parts = {name: channels_last(part, device) for name, part in found.items()}
+        looks = networks.perceptual(self.settings, parts["codebook"].encoder, device) if compares else None
+        looks = networks.compared(self.settings, device) if self.stage.perceptual_weight else looks
         return Context(
             stage=self.stage,
             network=channels_last(normalised_together(network, group, device), device),
@@ -113,7 +115,7 @@ class Job:
             measures={"psnr": psnr, "ssim": ssim},
             enlarge=upsample,
             degrade=patch,
-            perceptual=networks.perceptual(self.settings, parts["codebook"].encoder) if compares else None,
+            perceptual=looks,
             flow_scale=getattr(self.options, "flow_scale", 1),
             group=group,
         )
