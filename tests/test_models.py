@@ -25,7 +25,7 @@ def literal(name: str, constant: str) -> Any:
 
 PAIRS = [(name, scale) for name in NAMES for scale in literal(name, "SCALES")]
 ENLARGING = [(name, scale) for name, scale in PAIRS if plugins.output(plugins.file_of("models", name)) == "sr"]
-OBJECTIVES = {"flow", "codebook", "indexer", "fusion", "image", "heads", "affinity", "none"}
+OBJECTIVES = {"flow", "codebook", "indexer", "fusion", "image", "heads", "adversarial", "affinity", "none"}
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from emsr.training.objectives.image import Image
 from network_goldens import TINY, card
 
 STAGE = overridden(wasa.stages("small", 2)[0], {"perceptual_weight": 0.5, "image_weight": 2.0})
+OPTIONS = wasa.PRESETS["small"]
 
 
 def codebook(folder: Path) -> Path:
@@ -81,21 +83,24 @@ def training(perceptual: Path | None, model: str = "wasa") -> Any:
 
 
 def test_what_cannot_be_compared_is_said_before_anything_runs(vgg: Path, tmp_path: Path) -> None:
-    check_features.check(training(vgg), STAGE)
-    check_features.check(training(codebook(tmp_path)), STAGE)
+    check_features.check(training(vgg), OPTIONS, STAGE)
+    check_features.check(training(codebook(tmp_path)), OPTIONS, STAGE)
     with pytest.raises(ValueError, match="stage image: perceptual_weight compares features, and no weights are named"):
-        check_features.check(training(None), STAGE)
+        check_features.check(training(None), OPTIONS, STAGE)
     with pytest.raises(ValueError, match="no weights are named"):
         networks.compared(asked(None), "cpu")
     with pytest.raises(ValueError, match="stage image of edsr compares no features: use perceptual_weight 0"):
-        check_features.check(training(None, "edsr"), STAGE)
+        check_features.check(training(None, "edsr"), OPTIONS, STAGE)
+    stage = replace(STAGE, perceptual_weight=0.0, adversarial_weight=1.0)
+    with pytest.raises(ValueError, match="stage image of edsr trains no discriminator: use adversarial_weight 0"):
+        check_features.check(training(None, "edsr"), OPTIONS, stage)
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "short.pth")
     with pytest.raises(ValueError, match="holds no VGG19: missing"):
-        check_features.check(training(tmp_path / "short.pth"), STAGE)
+        check_features.check(training(tmp_path / "short.pth"), OPTIONS, STAGE)
     other = card("gpemsr", "flow", 8, TINY)
     checkpoint.save(tmp_path / "flow.safetensors", gpemsr.network("flow", 8, 1, TINY).state_dict(), other)
     with pytest.raises(ValueError, match="holds weights of stage flow, codebook is needed"):
-        check_features.check(training(tmp_path / "flow.safetensors"), STAGE)
+        check_features.check(training(tmp_path / "flow.safetensors"), OPTIONS, STAGE)
 
 
 def test_no_recipe_compares_unless_it_says_so() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).parent
+CAUTION = "perceptual, not for measurement"
 
 
 def names(kind: str) -> list[str]:
@@ -103,6 +104,11 @@ def keys(file: Path, name: str) -> list[str]:
 def output(file: Path) -> str:
     """What the network of model ``file`` gives: "sr", unless its constant OUTPUT says "affinity"."""
     return str(literal(file, "OUTPUT")) if has(file, "OUTPUT") else "sr"
+
+
+def caution(file: Path) -> str | None:
+    """What is said of all that model ``file`` makes: CAUTION, if its constant PERCEPTUAL is true; else nothing."""
+    return CAUTION if has(file, "PERCEPTUAL") and literal(file, "PERCEPTUAL") else None
 
 
 def fields(file: Path, name: str) -> dict[str, str]:

@@ -227,8 +227,7 @@ def _check_files(training: Training, options: Any, stage: Stage) -> None:
     """Pretrained weights of others that a stage begins with."""
     from emsr.models import published
 
-    if stage.perceptual_weight:
-        check_features.check(training, stage)
+    check_features.check(training, options, stage)
     if stage.objective == "flow" and training.spynet:
         published.spynet_state(Path(training.spynet), options)
     if stage.objective == "fusion" and training.perceptual and options.reference:

@@ -118,14 +118,16 @@ def identity(layers: nn.Sequential) -> None:
     Only centre taps are left. Those of the first stay in the directions that were drawn, orthonormal, so that its
     channels do not learn alike; those between are 1 for each channel, those of the last the first's.
     """
+    if layers[0].weight.is_meta:  # there it would compute nothing and import torch's compiler: a second
+        return
     for layer in layers:
         nn.init.zeros_(layer.bias)
     first, *between, last = (layer.weight for layer in layers)
     taps = first[:, :, first.shape[2] // 2, first.shape[3] // 2]  # (width, channels)
-    taps = taps.clone() if taps.is_meta else torch.linalg.qr(taps)[0]
+    taps = torch.linalg.qr(taps)[0]
     for weight in (first, *between, last):
         weight.zero_()
     first[:, :, first.shape[2] // 2, first.shape[3] // 2] = taps
     for weight in between:
-        weight[:, :, 1, 1] = torch.eye(len(weight), device=weight.device)
+        weight[:, :, 1, 1] = torch.eye(len(weight))
     last[:, :, 1, 1] = taps.T

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 
     from emsr.models.stage import Stage
 
-NOTHING_COMPARES = (
-    "perceptual_weight compares features, and no weights are named that make them: name VGG19's or those of a stage "
-    "codebook in perceptual, or use perceptual_weight 0"
-)
-
 
 def begin(settings: Mapping[str, Any], card: Mapping[str, Any], options: Any, stage: Stage) -> nn.Module:
     """The network of `stage`, drawn from the seed, with the frozen parts and starting weights that `settings` name.
@@ -78,14 +73,14 @@ def beside(settings: Mapping[str, Any], options: Any, stage: Stage) -> dict[str,
     """Networks beside the trained one, by name: frozen earlier stages, a discriminator."""
     import torch
 
-    from emsr.models import checkpoint, vqgan
+    from emsr.models import checkpoint
 
     cards = settings["cards"].items() if stage.objective in ("indexer", "fusion") else ()
     networks: dict[str, nn.Module] = {earlier: checkpoint.load(Path(path), stage=earlier) for earlier, path in cards}
-    if stage.adversarial_weight:
+    if stage.adversarial_weight and stage.objective in ("codebook", "adversarial"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings["seed"] + 1)
-            networks["discriminator"] = vqgan.Discriminator(options.discriminator_channels)
+            networks["discriminator"] = _discriminator(settings, options, stage)
     return networks
 
 
@@ -100,6 +95,7 @@ def compared(settings: Mapping[str, Any], device: str) -> Callable[[Tensor], Ten
     ValueError where no weights are named.
     """
     from emsr.models import checkpoint
+    from emsr.models.stage import NOTHING_COMPARES
 
     if not settings["perceptual"]:
         raise ValueError(NOTHING_COMPARES)
@@ -108,6 +104,17 @@ def compared(settings: Mapping[str, Any], device: str) -> Callable[[Tensor], Ten
         return _vgg_features(settings, "conv5_4", device)
     network: Any = checkpoint.load(path, stage="codebook").requires_grad_(False).to(device)
     return _encoded(network.encoder)
+
+
+def _discriminator(settings: Mapping[str, Any], options: Any, stage: Stage) -> nn.Module:
+    """The model's own, or a codebook's."""
+    from emsr import plugins
+    from emsr.models import vqgan
+
+    if stage.objective == "codebook":
+        return vqgan.Discriminator(options.discriminator_channels)
+    made: nn.Module = plugins.load("models", settings["model"]["name"]).discriminator(options)
+    return made
 
 
 def _encoded(encoder: Any) -> Callable[[Tensor], Tensor]:

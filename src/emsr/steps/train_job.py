@@ -53,7 +53,10 @@ class Job:
 
     def card(self) -> dict[str, Any]:
         """What the card says before anything is trained."""
+        from emsr import plugins
+
         settings = self.settings
+        caution = plugins.caution(plugins.file_of("models", settings["model"]["name"]))
         named = {key: settings[key] for key in ("stage", "scale", "sections", "section_step", "window")}
         return {
             **named,
@@ -62,6 +65,7 @@ class Job:
             "options": asdict(self.options),
             "patch": self.stage.patch,
             **({"depth": self.stage.depth} if self.stage.depth else {}),
+            **({"caution": caution} if caution else {}),
             "intensity": {"dtype": "uint8", "range": [0, 255]},
         }
 
