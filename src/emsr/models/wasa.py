@@ -3,6 +3,7 @@ under the name; after the code in the source paper)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -90,11 +91,12 @@ class Wasa(SingleSection):
         self.attend = SelfAttention(width, options.sa_scale) if options.attention == "full" else SparseAttention(width)
         self.ups = upsampler(width, scale)
         self.last = conv(width, channels)
-        self.skip = nn.Sequential(conv(channels, width, kernel=5), conv(width, width), conv(width, channels))
+        over = [conv(channels, width, kernel=5), conv(width, width), conv(width, channels)]
+        self.skip = nn.Sequential(*over)
         if options.skip == "identity":
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(torch.as_tensor(self.last.bias))
-            identity(self.skip)
+            identity(over)
 
     def enlarge(self, lr: Tensor) -> Tensor:
         """(batch, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x), not clamped."""
@@ -112,7 +114,7 @@ def even(image: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def identity(layers: nn.Sequential) -> None:
+def identity(layers: Sequence[nn.Conv2d]) -> None:
     """Set convolutions, of which the first widens and the last narrows, to what changes nothing together.
 
     Only centre taps are left. Those of the first stay in the directions that were drawn, orthonormal, so that its
@@ -121,7 +123,7 @@ def identity(layers: nn.Sequential) -> None:
     if layers[0].weight.is_meta:  # there it would compute nothing and import torch's compiler: a second
         return
     for layer in layers:
-        nn.init.zeros_(layer.bias)
+        nn.init.zeros_(torch.as_tensor(layer.bias))
     first, *between, last = (layer.weight for layer in layers)
     taps = first[:, :, first.shape[2] // 2, first.shape[3] // 2]  # (width, channels)
     taps = torch.linalg.qr(taps)[0]
