@@ -25,7 +25,19 @@ def literal(name: str, constant: str) -> Any:
 
 PAIRS = [(name, scale) for name in NAMES for scale in literal(name, "SCALES")]
 ENLARGING = [(name, scale) for name, scale in PAIRS if plugins.output(plugins.file_of("models", name)) == "sr"]
-OBJECTIVES = {"flow", "codebook", "indexer", "fusion", "image", "heads", "dual", "scales", "affinity", "none"}
+OBJECTIVES = {
+    "flow",
+    "codebook",
+    "indexer",
+    "fusion",
+    "image",
+    "heads",
+    "dual",
+    "scales",
+    "adversarial",
+    "affinity",
+    "none",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -181,6 +181,7 @@ def volume(rows: list[dict[str, Any]], **changes: Any) -> VolumeEvidence:
 GOOD = [row(z, 30, 32) for z in range(9)]
 DISTRUST = [
     (volume(GOOD), None, "nothing speaks against it"),
+    (volume(GOOD, sr={"caution": "invented, not for work"}), "Invented, not for work: the network was", "a GAN"),
     (volume([*GOOD, row(9, 30, 29.9)]), "In section 9 bicubic has the better PSNR", "worse than bicubic"),
     (volume([*GOOD, row(9, 25, 28.9)]), "In section 9 PSNR is more than 3 dB under", "far under the others"),
     (volume([*GOOD, row(9, 30, 32, 36)]), "In section 9 consistency with lr is more than 3 dB", "inconsistent"),
@@ -207,6 +208,8 @@ def test_verdict_counts_sections_better_in_both() -> None:
         "pass",
         "Better than bicubic in PSNR and SSIM on 9 of 9 held-out sections.",
     )
+    state, words = caveats.verdict(volume(GOOD, sr={"caution": "invented, not for work"}))
+    assert (state, "9 of 9 held-out sections. Invented, not for work: " in words) == ("warn", True)
     assert caveats.verdict(volume([*GOOD, row(9, 30, 29)]))[0] == "warn"
     assert caveats.verdict(volume(GOOD, scores={"image": None}))[0] == "unmeasured"
 

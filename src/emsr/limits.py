@@ -15,7 +15,10 @@ STAGE = {  # least and largest value of each number, or of each number of a list
     **dict.fromkeys(("restarts", "halvings", "validate_every", "checkpoint_every"), AT_LEAST_0),
     **dict.fromkeys(("image_weight", "contextual_weight", "codebook_weight", "commitment"), AT_LEAST_0),
     **dict.fromkeys(("guide_weight", "latent_weight", "cycle_weight"), AT_LEAST_0),
-    **dict.fromkeys(("adversarial_weight", "adversarial_from", "penalty_weight"), AT_LEAST_0),
+    **dict.fromkeys(
+        ("adversarial_weight", "adversarial_from", "penalty_weight", "perceptual_weight", "adversarial_image"),
+        AT_LEAST_0,
+    ),
     **dict.fromkeys(("kmeans_vectors", "restart_after", "displacement"), AT_LEAST_0),
     **dict.fromkeys(("weight_ema", "unquantised", "entries_decay", "restart_until", "contrast"), SHARE),
     **dict.fromkeys(("depth", "border", "balance_limit", "elastic", "shift", "poor", "missing", "blur"), AT_LEAST_0),

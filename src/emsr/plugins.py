@@ -17,6 +17,7 @@ from types import ModuleType
 from emsr.scales import Scale, pair, stated
 
 PACKAGE = Path(__file__).parent
+CAUTION = "perceptual, not for measurement"
 
 
 def names(kind: str) -> list[str]:
@@ -118,6 +119,11 @@ def check_scale(name: str, scale: Scale) -> None:
 def output(file: Path) -> str:
     """What the network of model ``file`` gives: "sr", unless its constant OUTPUT says "affinity"."""
     return str(literal(file, "OUTPUT")) if has(file, "OUTPUT") else "sr"
+
+
+def caution(file: Path) -> str | None:
+    """What is said of all that model ``file`` makes: CAUTION, if its constant PERCEPTUAL is true; else nothing."""
+    return CAUTION if has(file, "PERCEPTUAL") and literal(file, "PERCEPTUAL") else None
 
 
 def fields(file: Path, name: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import plugins
+from emsr.commands import check_features
 from emsr.commands.check_scales import check_range
 from emsr.config import Segment, Training
 from emsr.scales import Scale, least, stated
@@ -231,6 +232,7 @@ def _check_files(training: Training, options: Any, stage: Stage) -> None:
     """Pretrained weights of others that a stage begins with."""
     from emsr.models import published
 
+    check_features.check(training, options, stage)
     if stage.objective == "flow" and training.spynet:
         published.spynet_state(Path(training.spynet), options)
     if stage.objective == "fusion" and training.perceptual and options.reference:

@@ -190,6 +190,7 @@ def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, A
         "inputs_sha256": layer_inputs(plan, image["section_sha256"]),
         "card_sha256": card_sha256(card),
         "weights_sha256": card["sha256"],
+        **{key: card[key] for key in ("caution",) if key in card},
         **space(image, plan.scale),
         "precision": settings["precision"],
         "device": settings["device"],

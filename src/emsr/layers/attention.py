@@ -51,6 +51,43 @@ class ChannelAttention(nn.Module):
         return torch.sigmoid(self.restore(F.relu(self.reduce(pooled))))
 
 
+class PeakAttention(ChannelAttention):
+    """Each channel times a number in (0, 2): the same layers see the means and the maxima, and both factors are added.
+
+    WASA's form, the sum of two sigmoids; that of CBAM is the sigmoid of a sum.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, y, x) -> the same shape."""
+        return x * (self.gate(x.mean((2, 3), keepdim=True)) + self.gate(x.amax((2, 3), keepdim=True)))
+
+
+class SelfAttention(nn.Module):
+    """x + gain * softmax(q k) v over all positions, gain 0 at the start (Zhang et al. 2019, SAGAN, 1805.08318).
+
+    ``scaled`` divides q k by the root of their channels, an eighth of ``width``. ``block`` queries are looked up at a
+    time, or as many as make ``LARGEST`` scores: memory is linear in the positions and the result exact.
+    """
+
+    LARGEST = 2**24
+
+    def __init__(self, width: int, scaled: bool, block: int = 0) -> None:
+        super().__init__()
+        narrow = max(1, width // 8)
+        self.q = conv(width, narrow, kernel=1)
+        self.k = conv(width, narrow, kernel=1)
+        self.v = conv(width, width, kernel=1)
+        self.gain = nn.Parameter(torch.zeros(1))
+        self.factor, self.block = narrow**-0.5 if scaled else 1.0, block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, y, x) -> the same shape."""
+        q, k, v = (_tokens(layer(x)) for layer in (self.q, self.k, self.v))  # (batch, 1, y*x, channels)
+        block = self.block or max(1, self.LARGEST // k.shape[2])
+        mixed = [F.scaled_dot_product_attention(part, k, v, scale=self.factor) for part in q.split(block, 2)]
+        return x + self.gain * torch.cat(mixed, 2).squeeze(1).transpose(1, 2).reshape(x.shape)
+
+
 class SectionAttention(nn.Module):
     """3DA: fuses ``sections`` aligned feature maps into one (spec C.7)."""
 

@@ -92,6 +92,26 @@ class PlainBlock(nn.Module):
         return torch.add(x, self.attention(added) if self.attention else added, alpha=self.res_scale)
 
 
+class NormalisedBlock(nn.Module):
+    """x + BN(Conv(PReLU(BN(Conv(x))))) (SRResNet, Ledig et al. 2017); without ``norm`` there are biases instead."""
+
+    def __init__(self, width: int, norm: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(normalised(width, width, norm), nn.PReLU(), normalised(width, width, norm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, y, x) -> the same shape."""
+        added: Tensor = self.body(x)
+        return x + added
+
+
+def normalised(inputs: int, outputs: int, norm: bool, stride: int = 1, running: bool = True) -> nn.Sequential:
+    """A convolution and, with ``norm``, normalisation over the batch, which makes its biases useless; by ``running``
+    means at inference, or else always by those of the batch."""
+    layer = conv(inputs, outputs, stride=stride, bias=not norm)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs, track_running_stats=running)) if norm else nn.Sequential(layer)
+
+
 class Recursive(nn.Module):
     """Conv(ReLU(Conv(ReLU(x)))), what a residual unit adds; a network applies the same weights again and again.
 

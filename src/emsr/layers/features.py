@@ -10,12 +10,13 @@ from torch.nn import functional as F
 
 from emsr.layers.flow import IMAGENET_MEAN, IMAGENET_STD
 
-VggLayer = Literal["relu1_2", "relu3_4"]
+VggLayer = Literal["relu1_2", "relu3_4", "conv5_4"]
 WIDTHS = {"relu1_2": ((64, 64),), "relu3_4": ((64, 64), (128, 128), (256, 256, 256, 256))}
+WIDTHS["conv5_4"] = (*WIDTHS["relu3_4"], (512, 512, 512, 512), (512, 512, 512, 512))
 
 
 class Vgg19(nn.Module):
-    """The first layers of VGG19 (Simonyan 2015), through the ReLU named ``layer``, for grey images.
+    """The first layers of VGG19 (Simonyan 2015), through the one named ``layer``, for grey images.
 
     ``normalise`` repeats the image to three channels and applies ImageNet's normalisation; without it the first
     convolution has one input channel, the sum of the three.
@@ -36,10 +37,11 @@ class Vgg19(nn.Module):
             for width in widths:
                 layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
                 inputs = width
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*(layers if layer.startswith("relu") else layers[:-1]))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(batch, 1, y, x) in [0, 1] -> (batch, 64, y, x) for relu1_2, (batch, 256, y/4, x/4) for relu3_4."""
+        """(batch, 1, y, x) in [0, 1] -> (batch, 64, y, x) for relu1_2, (batch, 256, y/4, x/4) for relu3_4, (batch, 512,
+        y/16, x/16) for conv5_4."""
         features: Tensor = self.layers((image - self.mean) / self.std if self.normalise else image)
         return features
 

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-Objective = Literal["flow", "codebook", "indexer", "fusion", "image", "heads", "dual", "scales", "affinity", "none"]
+Objective = Literal[
+    "flow", "codebook", "indexer", "fusion", "image", "heads", "dual", "scales", "adversarial", "affinity", "none"
+]
 Record = TypeVar("Record")
+NOTHING_COMPARES = (
+    "perceptual_weight compares features, and no weights are named that make them: name VGG19's or those of a stage "
+    "codebook in perceptual, or use perceptual_weight 0"
+)
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,13 @@ class Stage:
     cache: bool = False  # keep what frozen stages say of each section and orientation
     # terms of the loss
     image_weight: float = 1.0  # difference of the images
-    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # image, heads: how it is measured
+    image_error: Literal["absolute", "squared", "charbonnier"] = "absolute"  # of any of them; how it is measured
     early_weight: float = 0.0  # image: share of what a network makes on the way to sr; the rest is sr's
     early_until: float = 0.0  # image: fraction of the steps after which that share has fallen to 0; 0 = it stays
+    perceptual_weight: float = (
+        0.0  # image, adversarial: difference of the features of VGG19, or of a codebook's encoder
+    )
+    perceptual_error: Literal["absolute", "squared"] = "absolute"
     # dual: two directions of one network; sums over an image divided by its hr voxels
     guide_weight: float = 0.0  # of the squared difference of its lr to lr; 0 = scale^2
     latent_weight: float = 0.0  # of the squares of its latents
@@ -65,9 +75,10 @@ class Stage:
     contextual_weight: float = 0.0  # fusion: contextual loss of sr features against reference features
     codebook_weight: float = 0.0  # codebook: factor of the whole quantisation loss
     commitment: float = 0.0  # codebook: share of the half that pulls latents to entries
-    # codebook: adversarial part (spec A.6)
+    # codebook, adversarial: a discriminator (spec A.6)
     adversarial_weight: float = 0.0
-    adversarial_from: int = 0  # first step with a discriminator
+    adversarial_from: int = 0  # first step with it
+    adversarial_image: float = 1.0  # adversarial: factor of image_weight from that step on
     penalty_weight: float = 0.0  # R1 gradient penalty
     penalty_every: int = 16  # steps
     # codebook: entries as moving averages

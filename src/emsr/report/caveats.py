@@ -21,6 +21,7 @@ Point = tuple[str, str]
 def of_volume(volume: VolumeEvidence) -> list[Point]:
     """Every reservation about one volume as (state, sentence): worst first, what is unmeasured last."""
     return [
+        *cautioned(volume.sr),
         *_absent(volume),
         *_worse_than_bicubic(volume),
         *_far_under(volume),
@@ -35,12 +36,19 @@ def of_volume(volume: VolumeEvidence) -> list[Point]:
 def of_training(training: TrainingEvidence) -> list[Point]:
     """Every condition of a training's stages that fails or could not be judged."""
     found = [check for stage in training.stages for check in checks(stage.name, stage.card.get("health"))]
-    points: list[Point] = []
+    points = [point for stage in training.stages for point in cautioned(stage.card)]
     for check in found:
         asked = f", asked was {check.asked}" if check.asked else ""
         if check.state in ("warn", "unmeasured"):
             points.append((check.state, f"Stage {check.stage}, {check.name}: {check.figure}{asked}."))
     return points
+
+
+def cautioned(card: Mapping[str, Any]) -> list[Point]:
+    """What the card of weights, or of an image that they made, says against its use."""
+    said = str(card.get("caution") or "")
+    why = "the network was trained to look like tissue and may draw what is not there"
+    return [("warn", f"{said[0].upper()}{said[1:]}: {why}.")] if said else []
 
 
 def not_made(sr: Mapping[str, Any]) -> str:
@@ -152,8 +160,10 @@ def verdict(volume: VolumeEvidence) -> tuple[str, str]:
         return "unmeasured", "No truth to score against; see what can be said without."
     rows = _measured(volume)
     better = sum(_beats(row) for row in rows)
-    state = "pass" if better == len(rows) else "warn"
-    return state, f"Better than bicubic in PSNR and SSIM on {better} of {len(rows)} held-out sections."
+    words = f"Better than bicubic in PSNR and SSIM on {better} of {len(rows)} held-out sections."
+    if warned := cautioned(volume.sr):
+        return warned[0][0], f"{words} {warned[0][1]}"
+    return ("pass" if better == len(rows) else "warn"), words
 
 
 def _beats(row: Mapping[str, Any]) -> bool:

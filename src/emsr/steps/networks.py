@@ -73,28 +73,62 @@ def beside(settings: Mapping[str, Any], options: Any, stage: Stage) -> dict[str,
     """Networks beside the trained one, by name: frozen earlier stages, a discriminator."""
     import torch
 
-    from emsr.models import checkpoint, vqgan
+    from emsr.models import checkpoint
 
     cards = settings["cards"].items() if stage.objective in ("indexer", "fusion") else ()
     networks: dict[str, nn.Module] = {earlier: checkpoint.load(Path(path), stage=earlier) for earlier, path in cards}
-    if stage.adversarial_weight:
+    if stage.adversarial_weight and stage.objective in ("codebook", "adversarial"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings["seed"] + 1)
-            networks["discriminator"] = vqgan.Discriminator(options.discriminator_channels)
+            networks["discriminator"] = _discriminator(settings, options, stage)
     return networks
 
 
-def perceptual(settings: Mapping[str, Any], encoder: Any) -> Callable[[Tensor], Tensor]:
+def perceptual(settings: Mapping[str, Any], encoder: Any, device: str) -> Callable[[Tensor], Tensor]:
     """Features of the contextual loss (spec C.9): VGG19 relu3_4 by path, else the codebook's encoder at a quarter."""
-    from functools import partial
+    return _vgg_features(settings, "relu3_4", device) if settings["perceptual"] else _encoded(encoder)
 
-    from emsr.layers.features import Vgg19
+
+def compared(settings: Mapping[str, Any], device: str) -> Callable[[Tensor], Tensor]:
+    """Features of perceptual losses: of weights with a card the codebook's encoder, at a quarter, else VGG19 conv5_4.
+
+    ValueError where no weights are named.
+    """
+    from emsr.models import checkpoint
+    from emsr.models.stage import NOTHING_COMPARES
 
     if not settings["perceptual"]:
-        return partial(encoder.features, stride=4)
-    vgg = Vgg19("relu3_4", normalise=True)
-    vgg.load_state_dict(_vgg(settings, "relu3_4", normalise=True))
-    return vgg.eval().requires_grad_(False)
+        raise ValueError(NOTHING_COMPARES)
+    path = Path(settings["perceptual"]["path"])
+    if not checkpoint.card_path(path).is_file():
+        return _vgg_features(settings, "conv5_4", device)
+    network: Any = checkpoint.load(path, stage="codebook").requires_grad_(False).to(device)
+    return _encoded(network.encoder)
+
+
+def _discriminator(settings: Mapping[str, Any], options: Any, stage: Stage) -> nn.Module:
+    """The model's own, or a codebook's."""
+    from emsr import plugins
+    from emsr.models import vqgan
+
+    if stage.objective == "codebook":
+        return vqgan.Discriminator(options.discriminator_channels)
+    made: nn.Module = plugins.load("models", settings["model"]["name"]).discriminator(options)
+    return made
+
+
+def _encoded(encoder: Any) -> Callable[[Tensor], Tensor]:
+    from functools import partial
+
+    return partial(encoder.features, stride=4)
+
+
+def _vgg_features(settings: Mapping[str, Any], layer: Any, device: str) -> Callable[[Tensor], Tensor]:
+    from emsr.layers.features import Vgg19
+
+    vgg = Vgg19(layer, normalise=True)
+    vgg.load_state_dict(_vgg(settings, layer, normalise=True))
+    return vgg.eval().requires_grad_(False).to(device)
 
 
 def cost(network: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:

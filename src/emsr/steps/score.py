@@ -41,7 +41,8 @@ def score(settings: dict[str, Any], out: Path) -> None:
     the resolution by Fourier ring correlation in nm, of bicubic and sr, or null with the "reason"; "consistency" of
     both, made coarser again, with lr; "per_section"; "settings", what the figures are; "segmentation" and "membrane" as
     ``score_segments`` has them and "segmentation_settings", what those are, or null. Damaged and missing sections are
-    left out, damaged parts of others too, and of hr only test sections are read.
+    left out, damaged parts of others too, and of hr only test sections are read. "caution" is
+    there if the card of sr has one.
     """
     from emsr.durable import read_json, write_json
     from emsr.progress import progress
@@ -64,6 +65,7 @@ def score(settings: dict[str, Any], out: Path) -> None:
         "volume": settings["volume"],
         "image": means(truth, how) if how else None,
         "reason": reason,
+        **{key: cards["sr"][key] for key in ("caution",) if key in cards["sr"]},
         "consistency": _consistency_means(lr),
         "per_section": [_row(z, truth.get(z), lr[z]) for z in sections],
         "settings": _stated(settings, cards, (sections, excluded), images) | _metrics(settings, how),

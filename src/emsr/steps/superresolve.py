@@ -56,6 +56,8 @@ def allocate(settings: dict, lr: Path, card: Path, out: Path, *, accept_mismatch
     compare(weights, card, image, lr, accept_mismatch)
     if made.window != (seen := weights.get("window")):
         log.warning("window %d was not seen by validation (%s was): see the seam score", made.window, seen or "none")
+    if caution := weights.get("caution"):
+        log.warning("%s: %s", card, caution)
     name, folder = allocation.array_name(settings, weights, made), out.parent
     document = allocation.document(settings, weights, image, made) | skipped
     document["lr"]["array"] = jobs.relative(array_path(lr, image), folder)
@@ -174,7 +176,7 @@ def _write_card(out: Path, allocated: Mapping[str, Any], statement: Mapping[str,
     fixed = {"array": out.with_suffix(".zarr").name, "dtype": "uint8", "degradation": None, "hr_shape": None}
     made_by = ("card_sha256", "weights_sha256", "settings_sha256", "precision", "scale", "window", "overlap")
     invalid = sorted(map(int, lr["missing"]))
-    made = {key: allocated[key] for key in made_by}
+    made = {key: allocated[key] for key in (*made_by, "caution") if key in allocated}
     if samples := allocated["settings"].get("samples"):
         made["samples"] = samples
     write_card(out, {**fixed, **image, **lr, **made, **statement, "invalid": invalid})

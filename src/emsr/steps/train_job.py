@@ -53,7 +53,10 @@ class Job:
 
     def card(self) -> dict[str, Any]:
         """What the card says before anything is trained."""
+        from emsr import plugins
+
         settings = self.settings
+        caution = plugins.caution(plugins.file_of("models", settings["model"]["name"]))
         named = {key: settings[key] for key in ("stage", "scale", "sections", "section_step", "window")}
         return {
             **named,
@@ -63,6 +66,7 @@ class Job:
             "patch": self.stage.patch,
             **({"depth": self.stage.depth} if self.stage.depth else {}),
             **({"protocol": "rescaling"} if self.rescales else {}),
+            **({"caution": caution} if caution else {}),
             "intensity": {"dtype": "uint8", "range": [0, 255]},
         }
 
@@ -107,6 +111,8 @@ class Job:
         network = self.network()
         accelerate(network, self.settings.get("accelerators") or {})
         parts = {name: channels_last(part, device) for name, part in found.items()}
+        looks = networks.perceptual(self.settings, parts["codebook"].encoder, device) if compares else None
+        looks = networks.compared(self.settings, device) if self.stage.perceptual_weight else looks
         return Context(
             stage=self.stage,
             network=channels_last(normalised_together(network, group, device), device),
@@ -119,7 +125,7 @@ class Job:
             measures={"psnr": psnr, "ssim": ssim},
             enlarge=upsample,
             degrade=patch,
-            perceptual=networks.perceptual(self.settings, parts["codebook"].encoder) if compares else None,
+            perceptual=looks,
             flow_scale=getattr(self.options, "flow_scale", 1),
             group=group,
         )

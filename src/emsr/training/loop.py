@@ -171,7 +171,8 @@ class Trainer:
             scores = self.objective.validate(network)
         self.curve["validation"].append({"step": done, **scores})
         log.info("%s: step %d: %s", self.run.label, done, scores)
-        if self.best is None or scores["score"] > self.best["scores"]["score"]:
+        last = getattr(self.objective, "keeps_last", False)
+        if last or self.best is None or scores["score"] > self.best["scores"]["score"]:
             weights = {name: value.clone() for name, value in network.state_dict().items()}
             self.best = {"step": done, "scores": scores, "weights": weights}
 

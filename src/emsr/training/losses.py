@@ -21,6 +21,16 @@ def wasserstein_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tenso
     return 0.5 * (fake_logits.mean() - real_logits.mean())
 
 
+def logistic_generator(fake_logits: Tensor) -> Tensor:
+    """-mean log D(fake), D being the sigmoid of the logits (Goodfellow et al. 2014; SRGAN, eq. 6)."""
+    return functional.softplus(-fake_logits).mean()
+
+
+def logistic_discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-mean log D(real) - mean log (1 - D(fake)) (SRGAN, eq. 2)."""
+    return functional.softplus(-real_logits).mean() + functional.softplus(fake_logits).mean()
+
+
 def gradient_penalty(real: Tensor, real_logits: Tensor) -> Tensor:
     """R1: mean over the batch of the sum of |dD(x)/dx|^2 (Mescheder 2018, eq. 9; spec A.6).
 

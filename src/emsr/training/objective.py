@@ -25,7 +25,10 @@ class Turn:
 
 
 class Objective(Protocol):
-    """What a stage learns. ``network`` is what is trained, averaged and kept."""
+    """What a stage learns. ``network`` is what is trained, averaged and kept.
+
+    The weights of the best score are kept, or the last ones where an attribute ``keeps_last`` is true.
+    """
 
     network: nn.Module
 

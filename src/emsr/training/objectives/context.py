@@ -29,8 +29,8 @@ class Context:
 
     ``parts`` are the frozen networks of earlier stages by name; ``measures`` compare two uint8 sections (truth, image);
     ``enlarge`` makes bicubic images, the floor of every table; ``degrade`` makes a patch of hr coarse, by (y, x), as
-    the lr of its series was made, with the noise of a seed; ``perceptual`` gives features for the contextual loss;
-    ``flow_scale`` is how much lr sections are enlarged before flow; ``group`` trains together.
+    the lr of its series was made, with the noise of a seed; ``perceptual`` gives features for the losses that compare
+    them; ``flow_scale`` is how much lr sections are enlarged before flow; ``group`` trains together.
     """
 
     stage: Stage

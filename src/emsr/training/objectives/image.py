@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from emsr.models.stage import Stage
 from emsr.training import schedule
@@ -52,16 +52,29 @@ class Image:
         """Mean difference of sr and hr (batch, 1, scale*y, scale*x) in [0, 1], as the stage measures it; a scalar.
 
         A network with a method ``images`` makes several on the way (each of them as sr, which is the last); their mean
-        difference has the share of the loss that the stage says.
+        difference has the share of the loss that the stage says. With ``perceptual_weight`` features are compared too.
         """
         lr, hr = unit(batch.lr, self.context.device), unit(batch.hr, self.context.device)
-        weight, share = self.stage.image_weight, schedule.early(self.stage, step)
-        if not share:
-            return {"loss": weight * image_error(self.network(lr), hr, self.stage.image_error)}
+        stage, share = self.stage, schedule.early(self.stage, step)
         network: Any = self.network
-        *early, last = (image_error(image, hr, self.stage.image_error) for image in network.images(lr))
-        earlier = torch.stack(early).mean()
-        return {"loss": weight * (share * earlier + (1 - share) * last), "image": last, "early": earlier}
+        *way, sr = network.images(lr) if share else [network(lr)]
+        loss = image_error(sr, hr, stage.image_error)
+        named = {"image": loss}
+        if share:
+            named["early"] = torch.stack([image_error(image, hr, stage.image_error) for image in way]).mean()
+            loss = share * named["early"] + (1 - share) * loss
+        total = stage.image_weight * loss
+        if stage.perceptual_weight:
+            named["perceptual"] = self.perceptual(sr, hr)
+            total = total + stage.perceptual_weight * named["perceptual"]
+        return {"loss": total, **(named if len(named) > 1 else {})}
+
+    def perceptual(self, sr: Tensor, hr: Tensor) -> Tensor:
+        """Mean difference of the features of sr and hr (batch, 1, y, x), as the stage measures it; a scalar."""
+        assert self.context.perceptual is not None
+        with torch.no_grad():
+            wanted = self.context.perceptual(hr)
+        return image_error(self.context.perceptual(sr), wanted, self.stage.perceptual_error)
 
     def after(self, step: int) -> None:
         """Nothing follows a step."""

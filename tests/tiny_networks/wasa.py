@@ -1,0 +1,3 @@
+OPTIONS = {"width": 8, "blocks": 1, "reduction": 4}
+COUNTS = {("published", 2): 19_802_131, ("published", 4): 19_949_843}
+TRAINS = True
