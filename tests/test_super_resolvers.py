@@ -45,7 +45,7 @@ def drawn(name: str, scale: int, sections: int = 1) -> Any:
 def test_published_sizes_have_the_published_parameters(name: str) -> None:
     for (preset, scale), count in tiny_networks.about(name).COUNTS.items():
         with torch.device("meta"):
-            network = MODULES[name].build(scale, 1, MODULES[name].PRESETS[preset])
+            network = MODULES[name].build(scale, tiny_networks.counted(name), MODULES[name].PRESETS[preset])
         assert sum(parameter.numel() for parameter in network.parameters()) == count, (preset, scale)
 
 
@@ -152,16 +152,18 @@ def fit(network: Any, lr: Tensor, hr: Tensor, steps: int, rate: float) -> None:
 @cache
 def fitted(name: str) -> Any:
     torch.manual_seed(3)
-    network = tiny_networks.build(name, SCALES[name][0])
+    network = tiny_networks.build(name, SCALES[name][0], tiny_networks.sections(name))
     hr, lr = patches(SCALES[name][0])
-    fit(network, lr, hr, STEPS, getattr(tiny_networks.about(name), "RATE", 2e-3))
+    about = tiny_networks.about(name)
+    fit(network, tiny_networks.seen(name, lr), hr, getattr(about, "STEPS", STEPS), getattr(about, "RATE", 2e-3))
     return network
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_parameter_is_used_and_its_gradient_finite(name: str) -> None:
-    network = any_numbers(tiny_networks.build(name, SCALES[name][-1])).train()
-    network(torch.rand(2, 1, 1, 10, 12)).square().sum().backward()
+    sections = tiny_networks.sections(name)
+    network = any_numbers(tiny_networks.build(name, SCALES[name][-1], sections)).train()
+    network(torch.rand(2, sections, 1, 10, 12)).square().sum().backward()
     for parameter, tensor in network.named_parameters():
         assert tensor.requires_grad, f"{parameter} is frozen: make it a buffer"
         assert tensor.grad is not None, f"{parameter} is used for nothing"
@@ -174,7 +176,7 @@ def test_every_parameter_is_used_and_its_gradient_finite(name: str) -> None:
 def test_few_patches_are_learned_better_than_bicubic(name: str) -> None:
     scale = SCALES[name][0]
     hr, lr = patches(scale)
-    assert psnr(fitted(name)(lr), hr) >= psnr(bicubic(lr[:, 0], scale), hr) + 1
+    assert psnr(fitted(name)(tiny_networks.seen(name, lr)), hr) >= psnr(bicubic(lr[:, 0], scale), hr) + 1
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -182,7 +184,7 @@ def test_few_patches_are_learned_better_than_bicubic(name: str) -> None:
 def test_orientations(name: str, record_property: Any) -> None:
     """What a turned image differs by when it is turned back: reported, and no more than what was learned."""
     network = fitted(name)
-    _, lr = patches(SCALES[name][0])
+    lr = tiny_networks.seen(name, patches(SCALES[name][0])[1])
     sr, errors = network(lr), []
     for turns in range(4):
         for flip in (False, True):
@@ -197,7 +199,7 @@ def test_orientations(name: str, record_property: Any) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 @torch.no_grad()
 def test_bfloat16_is_near(name: str) -> None:
-    network, (_, lr) = fitted(name), patches(SCALES[name][0])
+    network, lr = fitted(name), tiny_networks.seen(name, patches(SCALES[name][0])[1])
     with torch.autocast("cpu", torch.bfloat16):
         reduced = network(lr).float()
     difference = (reduced - network(lr)).abs()
@@ -207,11 +209,13 @@ def test_bfloat16_is_near(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_constants_stay_constant(name: str) -> None:
-    network, scale = tiny_networks.build(name, SCALES[name][0]), SCALES[name][0]
+    scale, sections = SCALES[name][0], tiny_networks.sections(name)
+    network = tiny_networks.build(name, scale, sections)
     levels = torch.linspace(0.2, 0.8, PATCHES).view(-1, 1, 1, 1, 1)
-    lr = levels.expand(-1, 1, 1, 8, 8)
+    lr = levels.expand(-1, sections, 1, 8, 8)
     hr = levels[:, 0].expand(-1, 1, 8 * scale, 8 * scale)
-    fit(network, lr, hr, 120, getattr(tiny_networks.about(name), "RATE", 2e-3))
+    about = tiny_networks.about(name)
+    fit(network, lr, hr, min(120, getattr(about, "STEPS", STEPS)), getattr(about, "RATE", 2e-3))
     with torch.no_grad():
         sr = network(lr)
     assert float((sr - hr).abs().mean()) < 0.03

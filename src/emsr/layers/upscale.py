@@ -32,8 +32,15 @@ def steps(scale: int) -> list[int]:
     return [2] * (scale.bit_length() - 1)
 
 
-def upsampler(width: int, scale: int) -> nn.Sequential:
-    """For each of ``steps(scale)`` a convolution to factor^2 times the width and a PixelShuffle (Shi et al. 2016)."""
+def upsampler(width: int, scale: int, last: int = 0) -> nn.Sequential:
+    """For each of ``steps(scale)`` a convolution to factor^2 times the width and a PixelShuffle (Shi et al. 2016).
+
+    ``last`` above 0 is the width after the last of them.
+    """
+    factors = steps(scale)
+    widths = [width] * len(factors)
+    if last and widths:
+        widths[-1] = last
     return nn.Sequential(
-        *(nn.Sequential(conv(width, factor**2 * width), nn.PixelShuffle(factor)) for factor in steps(scale))
+        *(nn.Sequential(conv(width, f**2 * out), nn.PixelShuffle(f)) for f, out in zip(factors, widths, strict=True))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,3 +37,22 @@ class SingleSection(nn.Module):
     def centre(self, states: Sequence[tuple[Tensor, ...]]) -> Tensor:
         """(batch, 1, scale*y, scale*x) from the states of the sections in order."""
         return self.enlarge(states[len(states) // 2][0])
+
+
+def states_of(network: Any, lr: Tensor) -> list[tuple[Tensor, ...]]:
+    """What ``network`` keeps of each section of lr (batch, sections, 1, y, x), in order.
+
+    In training all at once; otherwise one by one, which is bit for bit what streaming does.
+    """
+    sections = lr.shape[1]
+    if not network.training:
+        return [network.section(lr[:, i]) for i in range(sections)]
+    folded = [state.unflatten(0, (-1, sections)) for state in network.section(lr.flatten(0, 1))]
+    return [tuple(state[:, i] for state in folded) for i in range(sections)]
+
+
+def odd(sections: int) -> int:
+    """``sections``; ValueError where they have no centre."""
+    if sections < 1 or sections % 2 == 0:
+        raise ValueError(f"sections {sections} have no centre: use an odd number")
+    return sections
