@@ -78,7 +78,7 @@ def test_attention_is_the_papers_formula() -> None:
 @torch.no_grad()
 def test_without_displacement_alignment_is_of_plain_convolutions() -> None:
     """Offsets of zero and masks of one: what is left is convolution, level by level."""
-    layer = Alignment(4, 0, 2)
+    layer: Any = Alignment(4, 0, 2)
     for module in (*(level.deform for level in layer.levels), layer.cascade):
         module.offsets.bias.data[2 * module.groups * 9 :] = 100.0  # masks of sigmoid(100)
     neighbour, centre = ([torch.randn(1, 4, 8 >> i, 8 >> i) for i in range(3)] for _ in range(2))

@@ -152,10 +152,10 @@ def fit(network: Any, lr: Tensor, hr: Tensor, steps: int, rate: float) -> None:
 @cache
 def fitted(name: str) -> Any:
     torch.manual_seed(3)
-    network = tiny_networks.build(name, SCALES[name][0], tiny_networks.sections(name))
+    network = tiny_networks.build(name, SCALES[name][0])
     hr, lr = patches(SCALES[name][0])
     about = tiny_networks.about(name)
-    fit(network, tiny_networks.seen(name, lr), hr, getattr(about, "STEPS", STEPS), getattr(about, "RATE", 2e-3))
+    fit(network, lr, hr, getattr(about, "STEPS", STEPS), getattr(about, "RATE", 2e-3))
     return network
 
 
@@ -176,7 +176,7 @@ def test_every_parameter_is_used_and_its_gradient_finite(name: str) -> None:
 def test_few_patches_are_learned_better_than_bicubic(name: str) -> None:
     scale = SCALES[name][0]
     hr, lr = patches(scale)
-    assert psnr(fitted(name)(tiny_networks.seen(name, lr)), hr) >= psnr(bicubic(lr[:, 0], scale), hr) + 1
+    assert psnr(fitted(name)(lr), hr) >= psnr(bicubic(lr[:, 0], scale), hr) + 1
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -184,7 +184,7 @@ def test_few_patches_are_learned_better_than_bicubic(name: str) -> None:
 def test_orientations(name: str, record_property: Any) -> None:
     """What a turned image differs by when it is turned back: reported, and no more than what was learned."""
     network = fitted(name)
-    lr = tiny_networks.seen(name, patches(SCALES[name][0])[1])
+    _, lr = patches(SCALES[name][0])
     sr, errors = network(lr), []
     for turns in range(4):
         for flip in (False, True):
@@ -199,7 +199,7 @@ def test_orientations(name: str, record_property: Any) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 @torch.no_grad()
 def test_bfloat16_is_near(name: str) -> None:
-    network, lr = fitted(name), tiny_networks.seen(name, patches(SCALES[name][0])[1])
+    network, (_, lr) = fitted(name), patches(SCALES[name][0])
     with torch.autocast("cpu", torch.bfloat16):
         reduced = network(lr).float()
     difference = (reduced - network(lr)).abs()
@@ -209,10 +209,9 @@ def test_bfloat16_is_near(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_constants_stay_constant(name: str) -> None:
-    scale, sections = SCALES[name][0], tiny_networks.sections(name)
-    network = tiny_networks.build(name, scale, sections)
+    network, scale = tiny_networks.build(name, SCALES[name][0]), SCALES[name][0]
     levels = torch.linspace(0.2, 0.8, PATCHES).view(-1, 1, 1, 1, 1)
-    lr = levels.expand(-1, sections, 1, 8, 8)
+    lr = levels.expand(-1, 1, 1, 8, 8)
     hr = levels[:, 0].expand(-1, 1, 8 * scale, 8 * scale)
     about = tiny_networks.about(name)
     fit(network, lr, hr, min(120, getattr(about, "STEPS", STEPS)), getattr(about, "RATE", 2e-3))

@@ -2,8 +2,8 @@
 
 ``OPTIONS`` are changes to preset ``small``; ``COUNTS`` are parameters by preset and scale; ``TRAINS`` is False for what
 no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network, and
-``MULTIPLE`` what the sides of its windows are multiples of. ``SECTIONS`` is how many sections it is tested with, where
-that is not one, ``STEPS`` how many steps it learns for, ``COUNTED`` the sections of the published size.
+``MULTIPLE`` what the sides of its windows are multiples of. ``SECTIONS`` is how many sections it takes to reach all of
+the network, ``STEPS`` how many steps it learns for, ``COUNTED`` the sections of the published size.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import importlib
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from emsr import plugins
 
@@ -37,19 +34,13 @@ def build(name: str, scale: int, sections: int = 1) -> Any:
 
 
 def sections(name: str) -> int:
-    """How many sections the small network sees."""
+    """How many sections the small network must see to use all of itself."""
     return int(getattr(about(name), "SECTIONS", 1))
 
 
 def counted(name: str) -> int:
     """How many sections the network of published size sees."""
     return int(getattr(about(name), "COUNTED", sections(name)))
-
-
-def seen(name: str, lr: Tensor) -> Tensor:
-    """lr (batch, 1, 1, y, x) with the neighbours that the small network sees, each displaced by a pixel more."""
-    reach = sections(name) // 2
-    return torch.cat([lr.roll(move, -1) for move in range(-reach, reach + 1)], 1) if reach else lr
 
 
 def multiple(name: str) -> int:

@@ -203,15 +203,15 @@ def _progress(allocated: Mapping[str, Any], windows: int) -> Any:
 
 
 def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Network | VolumeNetwork, dict[str, Any]]:
-    """The network as inference calls it, by section, or by volume where it gives several channels; and, where
-    accelerators compute layers of it, "accelerators": which.
+    """The network as inference calls it, by section, or by volume where it gives several channels or sees clips; and,
+    where accelerators compute layers of it, "accelerators": which.
     """
     from emsr.inference.stream import Network
     from emsr.inference.volumetric import VolumeNetwork
     from emsr.layers.accelerators import accelerate
     from emsr.models import checkpoint
 
-    kind = VolumeNetwork if allocated.get("channels") else Network
+    kind = VolumeNetwork if allocated.get("channels") or allocated.get("depth") else Network
     module = checkpoint.load(card, device)
     used = accelerate(module, allocated["settings"].get("accelerators") or {})
     return kind(module, device, allocated["precision"]), {"accelerators": used} if used else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ class Image:
     def __init__(self, context: Context) -> None:
         self.context, self.stage, self.network = context, context.stage, context.network
         check(self.network, self.stage)
-        self.request = Request(self.stage.patch, context.scale, self.stage.batch, augment=self.stage.augment)
+        shape = self.stage.patch, context.scale, self.stage.batch
+        self.request = Request(*shape, augment=self.stage.augment, clip=self.stage.depth > 0)
         self.patches = context.patches(self.request, "training")
         self._validation: list[Batch] | None = None
 
@@ -52,13 +54,14 @@ class Image:
         """Mean difference of sr and hr (batch, 1, scale*y, scale*x) in [0, 1], as the stage measures it; a scalar.
 
         A network with a method ``images`` makes several on the way (each of them as sr, which is the last); their mean
-        difference has the share of the loss that the stage says.
+        difference has the share of the loss that the stage says. Of clips all sections count.
         """
         lr, hr = unit(batch.lr, self.context.device), unit(batch.hr, self.context.device)
         weight, share = self.stage.image_weight, schedule.early(self.stage, step)
-        if not share:
-            return {"loss": weight * image_error(self.network(lr), hr, self.stage.image_error)}
         network: Any = self.network
+        if not share:
+            sr = network.clip(lr.transpose(1, 2)).transpose(1, 2) if self.stage.depth else network(lr)
+            return {"loss": weight * image_error(sr, hr, self.stage.image_error)}
         *early, last = (image_error(image, hr, self.stage.image_error) for image in network.images(lr))
         earlier = torch.stack(early).mean()
         return {"loss": weight * (share * earlier + (1 - share) * last), "image": last, "early": earlier}
@@ -69,18 +72,26 @@ class Image:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """PSNR (the score) and SSIM against hr."""
         if self._validation is None:
-            self._validation = self.context.fixed(self.request, VALIDATION_PATCHES)
+            self._validation = self.context.fixed(_of_centres(self.request), VALIDATION_PATCHES)
         return score(self.context, network, self._validation)
 
     def health(self, network: nn.Module) -> dict[str, float]:
         """The same on more patches, beside bicubic."""
-        return health(self.context, network, self.request)
+        return health(self.context, network, _of_centres(self.request))
+
+
+def _of_centres(request: Request) -> Request:
+    """What is compared with hr: of clips the centre."""
+    return replace(request, clip=False)
 
 
 def check(network: Any, stage: Stage) -> None:
     """Raise ValueError for a loss of images that the network does not make."""
     if stage.early_weight and not hasattr(network, "images"):
         raise ValueError(f"early_weight {stage.early_weight} of a network that makes no image but sr: use 0")
+    if bool(stage.depth) != hasattr(network, "clip"):
+        wanted = "a number of sections" if hasattr(network, "clip") else "0, for the network sees no clips"
+        raise ValueError(f"stage {stage.name}: depth {stage.depth}: use {wanted}")
 
 
 def score(context: Context, network: Any, batches: Iterable[Batch]) -> dict[str, float]:
