@@ -15,11 +15,17 @@ from torch.nn import functional as F
 
 import emsr
 import tiny_networks
+from emsr.commands.check_training import card_of, check_training
+from emsr.config import Training
 from emsr.degradation import degrade
+from emsr.inference.allocation import make_plan
+from emsr.inference.clips import clip_table, seen, shown
+from emsr.inference.cost import of_card
+from emsr.inference.forecast import of_jobs
 from emsr.layers.flow import warp
 from emsr.models import basicvsr
 from emsr.models.stage import Stage
-from emsr.plan import Plan, clip_table
+from emsr.plan import Plan
 from emsr.steps.train import train
 from emsr.training.descent import Descent
 from emsr.training.group import ALONE
@@ -170,6 +176,38 @@ def test_slow_parts_stand_until_they_learn() -> None:
     assert moved == [(False, True), (False, True), (True, True)]
 
 
+def config(change: dict[str, Any], options: dict[str, Any]) -> Training:
+    return Training.model_validate({
+        **{"scale": 4, "model": {"name": "basicvsr", "preset": "small", "options": options}, "sections": 1},
+        **{"section_step": 1, "window": 32, "seed": 0, "threads": 1, "device": "cpu"},
+        **{"data": [{"volume": "v", "train": [[0, 8]], "validation": [[8, 12]]}]},
+        **{"stages": {"flow": {}, "image": change}},
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "options", "message"), [
+    ({"depth": 4}, {}, "depth 4 leaves clips without a centre"),
+    ({"depth_overlap": 7}, {}, "depth_overlap 7 leaves no step for clips of 7: use 0 to 6"),
+    ({"depth": 0}, {}, "stage image: depth 0 is no number of sections for BasicVsr: use an odd number"),
+    ({}, {"flow": "none"}, "slow 'flow' is no part of the network"),
+])  # fmt: skip
+def test_check_names_clips_that_cannot_be(change: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    check_training("t", config({}, {}), ((32,), None))
+    check_training("t", config({"slow": []}, {"flow": "none"}), ((32,), None))
+    with pytest.raises(ValueError, match=message):
+        check_training("t", config(change, options), ((32,), None))
+
+
+def test_a_plan_before_training_knows_the_clips() -> None:
+    card = card_of(config({"depth": 9}, {}))
+    assert (card["depth"], card["depth_overlap"]) == (9, 2)
+    plan = make_plan({"overlap": 4, "shard": [4, 64, 64]}, card, {"shape": [20, 40, 40], "damaged": {}, "missing": {}})
+    assert plan.starts(0) == (0, 7, 11)
+    work, cost = of_jobs(plan, 1, 1)[0], of_card(card, 32)
+    assert work.centres == work.sections == 9 * work.windows
+    assert cost.section.total == 0 < cost.centre.macs["recurrence"]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the cards flow.json and image.json of a tiny network, trained by the real steps."""
@@ -243,6 +281,6 @@ def test_what_stands_for_what() -> None:
     table = clip_table(6, (0, 3), (4,))
     assert table == ((1,), (1,), (2,), (2,), None, (5,))
     plan = Plan((6, 8, 8), 2, 8, 0, (6, 16, 16), table, 3, 1)
-    assert [plan.shown(z) for z in range(6)] == [1, 1, 2, 2, 2, 5]
+    assert [shown(plan, z) for z in range(6)] == [1, 1, 2, 2, 2, 5]
     assert plan.starts(0) == (0, 2, 3)
-    assert plan.seen(3, 4) == (2, 3, 4, 5)
+    assert seen(plan, 3, 4) == range(2, 6)

@@ -43,32 +43,16 @@ def neighbour_table(n: int, sections: int, step: int, damaged: Iterable[int], mi
 
     def neighbour(z: int, offset: int) -> int:
         target = min(max(z + offset * step, 0), n - 1)
-        return target if offset == 0 or target not in bad else _nearest_good(target, n, bad, z)
+        return target if offset == 0 or target not in bad else nearest_good(target, n, bad, z)
 
     offsets = range(-reach, reach + 1)
     return tuple(None if z in absent else tuple(neighbour(z, offset) for offset in offsets) for z in range(n))
 
 
-def _nearest_good(target: int, n: int, bad: set[int], centre: int) -> int:
+def nearest_good(target: int, n: int, bad: set[int], centre: int) -> int:
     """The nearest good section below `target`, else above it, else the centre itself."""
     candidates = (*range(target - 1, -1, -1), *range(target + 1, n))
     return next((z for z in candidates if z not in bad), centre)
-
-
-def clip_table(n: int, damaged: Iterable[int], missing: Iterable[int]) -> Table:
-    """The section that is read in each one's place by a network that sees clips: of a damaged one the nearest good one.
-
-    Of lower index, or of higher where there is none, as neighbours are replaced. None for a missing one, of which
-    nothing is made; a clip shows what `Plan.shown` says there.
-    """
-    absent = set(missing)
-    bad = absent | set(damaged)
-    return tuple(None if z in absent else (_nearest_good(z, n, bad, z) if z in bad else z,) for z in range(n))
-
-
-def clips(card: Mapping[str, Any]) -> tuple[int, int] | None:
-    """How many sections a network of clips sees at a time, and how many of these windows share; None for others."""
-    return (card["depth"], card["depth_overlap"]) if "depth_overlap" in card else None
 
 
 def inputs_sha256(table: Sequence[Sequence[int] | None], section_sha256: Sequence[str]) -> str:
@@ -116,22 +100,6 @@ class Plan:
         """Where windows start along axis 0 (z, sections), 1 (y) or 2 (x, both in lr pixels)."""
         side, overlap = (self.window, self.overlap) if axis else (self.depth, self.depth_overlap)
         return windows_on_axis(self.lr_shape[axis], side, overlap)
-
-    def shown(self, z: int) -> int | None:
-        """The section that a network of volumes sees at z; None where there is none to see.
-
-        In a clip a missing section is replaced as a damaged one is.
-        """
-        if self.table[z] is None and self.channels == 1:
-            others = (*range(z - 1, -1, -1), *range(z + 1, len(self.table)))
-            z = next((other for other in others if self.table[other] is not None), z)
-        named = self.table[z]
-        return None if named is None else named[0]
-
-    def seen(self, first: int, last: int) -> tuple[int, ...]:
-        """The sections whose place in the volume the windows show that touch the sections [first, last)."""
-        starts = self.depths(first, last)
-        return tuple(range(starts[0], min(starts[-1] + self.depth, len(self.table))))
 
     def depths(self, first: int, last: int) -> tuple[int, ...]:
         """z starts of the windows that touch the sections [first, last); sections themselves where depth is 1."""

@@ -8,17 +8,9 @@ from typing import Any
 
 from emsr import plugins
 from emsr.geometry import triple
+from emsr.inference import clips
 from emsr.inference.extent import without_extent
-from emsr.plan import (
-    Plan,
-    Table,
-    check_window,
-    clip_table,
-    clips,
-    inputs_sha256,
-    neighbour_table,
-    settings_sha256,
-)
+from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
 
 Json = Mapping[str, Any]
 LR = ("shape", "dtype", "sha256", "damaged", "missing", "source", "intensity", "damaged_parts")  # kept of lr's card
@@ -94,21 +86,21 @@ def make_plan(settings: Json, card: Json, image: Json) -> Plan:
     shard, scale = triple(settings["shard"]), card["scale"]
     if shard[1] % scale or shard[2] % scale:
         raise ValueError(f"shard {list(shard)} is not a multiple of scale {scale} along y and x: choose one that is")
-    shape, (depth, shared) = triple(image["shape"]), clips(card) or (1, 0)
+    shape, (depth, shared) = triple(image["shape"]), clips.of_card(card) or (1, 0)
     return Plan(shape, scale, window, settings["overlap"], shard, _table(card, image, shape[0]), depth, shared)
 
 
 def _table(card: Json, image: Json, n: int) -> Table:
     damaged, missing = (map(int, image[state]) for state in ("damaged", "missing"))
-    if clips(card):
-        return clip_table(n, damaged, missing)
+    if clips.of_card(card):
+        return clips.clip_table(n, damaged, missing)
     return neighbour_table(n, card["sections"], card.get("section_step", 1), damaged, missing)
 
 
 def card_sha256(card: Json) -> str:
     """Hash of what a card says about the function that its weights are; scores and costs are not part of it."""
     said = {key: card.get(key) for key in SAYS_WHAT_IT_COMPUTES}
-    return settings_sha256({**said, "clips": clips(card)} if clips(card) else said)
+    return settings_sha256({**said, "clips": seen} if (seen := clips.of_card(card)) else said)
 
 
 def array_name(settings: Json, card: Json, plan: Plan) -> str:
@@ -133,12 +125,7 @@ def layer_inputs(plan: Plan, section_sha256: Sequence[str]) -> list[str]:
     layers = [(first, min(first + deep, n)) for first in range(0, n, deep)]
     if plan.depth == 1:
         return [inputs_sha256(plan.table[first:last], section_sha256) for first, last in layers]
-    return [_clip_inputs(plan, *layer, section_sha256) for layer in layers]
-
-
-def _clip_inputs(plan: Plan, first: int, last: int, section_sha256: Sequence[str]) -> str:
-    shown = [(plan.table[z] is None, plan.shown(z)) for z in plan.seen(first, last)]
-    return settings_sha256([[absent, None if z is None else section_sha256[z]] for absent, z in shown])
+    return [clips.inputs_sha256(plan, *layer, section_sha256) for layer in layers]
 
 
 def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, Any]:

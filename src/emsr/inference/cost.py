@@ -21,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from emsr.inference import clips
 from emsr.inference.precision import autocast
 from emsr.models import checkpoint
-from emsr.plan import clips
 
 aten = torch.ops.aten
 TAPS = 4  # pixels that a bilinear sample is made from
@@ -65,7 +65,7 @@ class Cost:
 def of_card(card: Mapping[str, Any], window: int, precision: str = "float32") -> Cost:
     """The cost of a window of `window` x `window` lr pixels through the network that a card of weights describes."""
     with FakeTensorMode(), torch.no_grad():
-        sections = clip[0] if (clip := clips(card)) else card["sections"]
+        sections = clip[0] if (clip := clips.of_card(card)) else card["sections"]
         return _cost(checkpoint.network(card).eval(), sections, window, precision)
 
 

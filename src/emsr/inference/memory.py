@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from emsr.geometry import triple
+from emsr.inference import clips
 from emsr.inference.devices import choose_device, claimed
 from emsr.inference.run import count_windows, run
 from emsr.inference.stream import Network
 from emsr.inference.volumetric import VolumeNetwork
 from emsr.models import checkpoint
-from emsr.plan import Plan, check_window, clip_table, clips, neighbour_table
+from emsr.plan import Plan, check_window, neighbour_table
 from emsr.progress import progress
 
 SHARD = (32, 1024, 1024)  # bounds memory; voxels do not depend on it
@@ -45,8 +46,8 @@ def superresolve(
     side = window or card["window"]
     shared = min(OVERLAP, side // 4) if overlap is None else overlap
     check_window(side, shared, card)
-    if clip := clips(card):
-        table = clip_table(len(volume), (), ())
+    if clip := clips.of_card(card):
+        table = clips.clip_table(len(volume), (), ())
     else:
         table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
     plan = Plan(triple(volume.shape), card["scale"], side, shared, SHARD, table, *(clip or ()))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from emsr.geometry import Box, Triple
+from emsr.inference.clips import seen, shown
 from emsr.plan import Plan, Table
 
 NOTHING, STAND_INS, WHOLE = 0, 1, 2
@@ -45,7 +46,7 @@ def _in_clips(plan: Plan, z: int, damaged: Collection[int]) -> str:
         return "missing"
     if z in damaged:
         return "damaged"
-    return "neighbour" if any(plan.shown(other) != other for other in plan.seen(z, z + 1)) else ""
+    return "neighbour" if any(shown(plan, other) != other for other in seen(plan, z, z + 1)) else ""
 
 
 def codes(reasons: Mapping[int, str], depth: int) -> list[int]:
@@ -80,8 +81,8 @@ def stand_in_parts(plan: Plan, damaged_parts: Mapping[str, Sequence[Any]], box: 
     """
     found = []
     for z in range(box.start[0], box.stop[0]):
-        shown = map(plan.shown, plan.seen(z, z + 1)) if plan.depth > 1 else plan.table[z] or ()
-        for named in set(shown):
+        places = seen(plan, z, z + 1) if plan.depth > 1 else ()
+        for named in {shown(plan, place) for place in places} or set(plan.table[z] or ()):
             for (top, bottom), (left, right) in damaged_parts.get(str(named), ()):
                 found.append(Box((z, top, left), (z + 1, bottom, right)).intersect(box))
     return found

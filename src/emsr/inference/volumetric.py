@@ -12,6 +12,7 @@ from torch import nn
 
 from emsr.geometry import Box, runs, triple
 from emsr.inference.blend import STEPS
+from emsr.inference.clips import shown
 from emsr.inference.flight import told_apart
 from emsr.inference.precision import autocast
 from emsr.inference.reading import Read
@@ -86,7 +87,7 @@ def window_voxels(plan: Plan, start: tuple[int, int, int], read: Read) -> np.nda
     boxes = _boxes(*positions, plan)
     found = {box.start[0] + n: section for box in boxes for n, section in enumerate(read(box))}
     columns = np.ix_(*(along - int(along.min()) for along in positions[1:]))
-    sections = [plan.shown(z) for z in positions[0]]
+    sections = [shown(plan, z) for z in positions[0]]
     voxels = np.zeros((len(sections), len(positions[1]), len(positions[2])), np.uint8)
     for place, named in enumerate(sections):
         if named is not None:
@@ -104,7 +105,7 @@ def _positions(plan: Plan, start: tuple[int, int, int]) -> tuple[np.ndarray, np.
 
 def _boxes(z: np.ndarray, y: np.ndarray, x: np.ndarray, plan: Plan) -> list[Box]:
     """The part of each section that shows there; neighbouring sections at once."""
-    wanted = sorted({named for named in map(plan.shown, z) if named is not None})
+    wanted = sorted({named for named in (shown(plan, section) for section in z) if named is not None})
     (top, left), (bottom, right) = ((int(end(y)), int(end(x))) for end in (np.min, np.max))
     return [Box(triple([first, top, left]), triple([last, bottom + 1, right + 1])) for first, last in runs(wanted)]
 

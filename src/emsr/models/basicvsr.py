@@ -208,7 +208,8 @@ class BasicVsr(nn.Module):
         pairs = len(states) - 1
         if self.flow is None or not pairs:
             return [None] * pairs, [None] * pairs
-        lower, upper = ([torch.cat(level) for level in zip(*part, strict=True)] for part in _pyramids(states))
+        seen = [state[1:] for state in states]
+        lower, upper = ([torch.cat(level) for level in zip(*part, strict=True)] for part in (seen[:-1], seen[1:]))
         size = (states[0][0].shape[-2], states[0][0].shape[-1])
         return (
             list(self.flow.between(lower, upper, size).chunk(pairs)),
@@ -222,11 +223,6 @@ class BasicVsr(nn.Module):
             features = leaky(lift(features))
         detail = self.last(leaky(self.fine(features)))
         return resize(lr, self.scale) + detail
-
-
-def _pyramids(states: Sequence[State]) -> tuple[list[State], list[State]]:
-    seen = [state[1:] for state in states]
-    return seen[:-1], seen[1:]
 
 
 def moved(features: Tensor, flow: Tensor | None) -> Tensor:

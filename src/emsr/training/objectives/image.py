@@ -86,12 +86,20 @@ def _of_centres(request: Request) -> Request:
 
 
 def check(network: Any, stage: Stage) -> None:
-    """Raise ValueError for a loss of images that the network does not make."""
+    """Raise ValueError for a loss of images that the network does not make, and for clips that it does not see.
+
+    Clips have a centre, which validation looks at, and at inference they leave a step.
+    """
     if stage.early_weight and not hasattr(network, "images"):
         raise ValueError(f"early_weight {stage.early_weight} of a network that makes no image but sr: use 0")
     if bool(stage.depth) != hasattr(network, "clip"):
-        wanted = "a number of sections" if hasattr(network, "clip") else "0, for the network sees no clips"
-        raise ValueError(f"stage {stage.name}: depth {stage.depth}: use {wanted}")
+        wanted = "an odd number" if hasattr(network, "clip") else "0, for the network sees no clips"
+        raise ValueError(f"depth {stage.depth} is no number of sections for {type(network).__name__}: use {wanted}")
+    if stage.depth and stage.depth % 2 == 0:
+        raise ValueError(f"depth {stage.depth} leaves clips without a centre: use an odd number")
+    if stage.depth_overlap >= max(stage.depth, 1):
+        least = f"use 0 to {max(stage.depth - 1, 0)}"
+        raise ValueError(f"depth_overlap {stage.depth_overlap} leaves no step for clips of {stage.depth}: {least}")
 
 
 def score(context: Context, network: Any, batches: Iterable[Batch]) -> dict[str, float]:
