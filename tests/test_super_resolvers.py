@@ -45,7 +45,7 @@ def drawn(name: str, scale: int, sections: int = 1) -> Any:
 def test_published_sizes_have_the_published_parameters(name: str) -> None:
     for (preset, scale), count in tiny_networks.about(name).COUNTS.items():
         with torch.device("meta"):
-            network = MODULES[name].build(scale, 1, MODULES[name].PRESETS[preset])
+            network = MODULES[name].build(scale, tiny_networks.counted(name), MODULES[name].PRESETS[preset])
         assert sum(parameter.numel() for parameter in network.parameters()) == count, (preset, scale)
 
 
@@ -164,9 +164,10 @@ def fitted(name: str) -> Any:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_parameter_is_used_and_its_gradient_finite(name: str) -> None:
-    network = any_numbers(tiny_networks.build(name, SCALES[name][-1])).train()
+    sections = tiny_networks.sections(name)
+    network = any_numbers(tiny_networks.build(name, SCALES[name][-1], sections)).train()
     used = getattr(tiny_networks.about(name), "used", lambda network, lr: network(lr).square().sum())
-    used(network, torch.rand(2, 1, 1, 10, 12)).backward()
+    used(network, torch.rand(2, sections, 1, 10, 12)).backward()
     for parameter, tensor in network.named_parameters():
         assert tensor.requires_grad, f"{parameter} is frozen: make it a buffer"
         assert tensor.grad is not None, f"{parameter} is used for nothing"

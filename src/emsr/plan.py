@@ -44,13 +44,13 @@ def neighbour_table(n: int, sections: int, step: int, damaged: Iterable[int], mi
 
     def neighbour(z: int, offset: int) -> int:
         target = min(max(z + offset * step, 0), n - 1)
-        return target if offset == 0 or target not in bad else _nearest_good(target, n, bad, z)
+        return target if offset == 0 or target not in bad else nearest_good(target, n, bad, z)
 
     offsets = range(-reach, reach + 1)
     return tuple(None if z in absent else tuple(neighbour(z, offset) for offset in offsets) for z in range(n))
 
 
-def _nearest_good(target: int, n: int, bad: set[int], centre: int) -> int:
+def nearest_good(target: int, n: int, bad: set[int], centre: int) -> int:
     """The nearest good section below `target`, else above it, else the centre itself."""
     candidates = (*range(target - 1, -1, -1), *range(target + 1, n))
     return next((z for z in candidates if z not in bad), centre)
@@ -71,8 +71,8 @@ class Plan:
     `window` and `overlap` are lr pixels along y and x, `shard` output voxels (z, y, x). Super-resolution makes one
     section at a time from those that `table` names. A network of volumes makes `depth` sections at a time, windows
     sharing `depth_overlap`, reads `halo` (z, y, x) around a window, which its valid convolutions use up, and gives
-    `channels` values a voxel; `table` then names the one section that is read in each one's place. Where shards are
-    skipped, all that are made lie in the box `within` of shard numbers.
+    `channels` values a voxel; `table` then names the one section that is read in each one's place. So does one that
+    super-resolves clips. Where shards are skipped, all that are made lie in the box `within` of shard numbers.
     """
 
     lr_shape: Triple

@@ -4,6 +4,7 @@
 no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network,
 ``STEPS`` are enough for it (else 300), ``MULTIPLE`` what the sides of its windows are multiples of, ``FLOAT32`` that
 mixed precision changes nothing, and ``used(network, lr)`` a scalar that depends on every parameter, where sr does not.
+``SECTIONS`` is how many sections it takes to reach all of the network, ``COUNTED`` the sections of the published size.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ def options(name: str) -> Any:
 def build(name: str, scale: int, sections: int = 1) -> Any:
     """The small network, untrained."""
     return plugins.load("models", name).build(scale, sections, options(name))
+
+
+def sections(name: str) -> int:
+    """How many sections the small network must see to use all of itself."""
+    return int(getattr(about(name), "SECTIONS", 1))
+
+
+def counted(name: str) -> int:
+    """How many sections the network of published size sees."""
+    return int(getattr(about(name), "COUNTED", sections(name)))
 
 
 def multiple(name: str) -> int:

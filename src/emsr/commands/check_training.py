@@ -116,6 +116,11 @@ def card_of(training: Training) -> dict[str, Any]:
     model = plugins.load("models", training.model.name)
     options = overridden(model.PRESETS[training.model.preset], training.model.options)
     stated = {"section_step": training.section_step, "window": training.window}
+    recipe = {stage.name: stage for stage in model.stages(training.model.preset, training.scale)}
+    overrides = training.stages.get(training.last_stage, {})
+    stage = overridden(recipe[training.last_stage], {} if "use" in overrides else overrides)
+    if stage.objective == "image" and stage.depth:
+        stated |= {"depth": stage.depth, "depth_overlap": stage.depth_overlap}
     return _card(training, options, training.last_stage) | stated
 
 

@@ -231,7 +231,8 @@ def _lines(asked: Asked, rate: float | None, stats: Path | None) -> Iterator[str
     each = forecast.of_jobs(made, asked.jobs, asked.workers, skipped)
     yield from say.volume_lines(made, each, len(skipped))
     million = f"{of_window.parameters / 1e6:.1f} million parameters"
-    yield f"network     {card['model']}, {card['sections']} sections, {million}"
+    sees = f"clips of {made.depth}" if made.depth > 1 else f"{card['sections']}"
+    yield f"network     {card['model']}, {sees} sections, {million}"
     yield from say.work_lines(of_window, each, forecast.one_pass(made, of_window, skipped))
     yield from say.memory_lines(of_window, each, asked.workers)
     yield from say.disk_lines(asked.rooms or _rooms(asked, made), asked.results)

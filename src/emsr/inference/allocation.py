@@ -8,6 +8,7 @@ from typing import Any
 
 from emsr import plugins, scales
 from emsr.geometry import Grids, triple
+from emsr.inference import clips
 from emsr.inference.extent import without_extent
 from emsr.plan import Plan, Table, check_window, inputs_sha256, neighbour_table, settings_sha256
 from emsr.scales import Scale
@@ -119,12 +120,14 @@ def make_plan(settings: Json, card: Json, image: Json) -> Plan:
     shard, scale = triple(settings["shard"]), scales.of(card["scale"])
     if isinstance(scale, int) and (shard[1] % scale or shard[2] % scale):
         raise ValueError(f"shard {list(shard)} is not a multiple of scale {scale} along y and x: choose one that is")
-    shape = triple(image["shape"])
-    return Plan(shape, scale, window, settings["overlap"], shard, _table(card, image, shape[0]))
+    shape, (depth, shared) = triple(image["shape"]), clips.of_card(card) or (1, 0)
+    return Plan(shape, scale, window, settings["overlap"], shard, _table(card, image, shape[0]), depth, shared)
 
 
 def _table(card: Json, image: Json, n: int) -> Table:
     damaged, missing = (map(int, image[state]) for state in ("damaged", "missing"))
+    if clips.of_card(card):
+        return clips.clip_table(n, damaged, missing)
     return neighbour_table(n, card["sections"], card.get("section_step", 1), damaged, missing)
 
 
@@ -133,7 +136,8 @@ def card_sha256(card: Json) -> str:
 
     Its scale is that of the weights, whatever they are used at.
     """
-    return settings_sha256({key: card.get(key) for key in SAYS_WHAT_IT_COMPUTES})
+    said = {key: card.get(key) for key in SAYS_WHAT_IT_COMPUTES}
+    return settings_sha256({**said, "clips": seen} if (seen := clips.of_card(card)) else said)
 
 
 def array_name(settings: Json, card: Json, plan: Plan) -> str:
@@ -170,9 +174,12 @@ def coarse_space(fine: Json, grids: Grids) -> tuple[tuple[float, float, float], 
 
 
 def layer_inputs(plan: Plan, section_sha256: Sequence[str]) -> list[str]:
-    """For each layer of shards the hash of the lr sections that it is made from."""
+    """For each layer of shards the hash of the lr sections that it is made from, in clips those of its windows."""
     deep, n = plan.shard[0], len(plan.table)
-    return [inputs_sha256(plan.table[first : first + deep], section_sha256) for first in range(0, n, deep)]
+    layers = [(first, min(first + deep, n)) for first in range(0, n, deep)]
+    if plan.depth == 1:
+        return [inputs_sha256(plan.table[first:last], section_sha256) for first, last in layers]
+    return [clips.inputs_sha256(plan, *layer, section_sha256) for layer in layers]
 
 
 def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, Any]:
@@ -187,6 +194,7 @@ def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, A
         "overlap": plan.overlap,
         "shard": list(plan.shard),
         "sections": plan.table,
+        **({"depth": plan.depth, "depth_overlap": plan.depth_overlap} if plan.depth > 1 else {}),
         "inputs_sha256": layer_inputs(plan, image["section_sha256"]),
         "card_sha256": card_sha256(card),
         "weights_sha256": card["sha256"],

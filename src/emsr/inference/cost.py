@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from emsr.inference import clips
 from emsr.inference.precision import autocast
 from emsr.models import checkpoint
 
@@ -50,7 +51,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Cost:
-    """What streaming a window takes: `section` when a section enters the ring, `centre` for each one that is made."""
+    """What streaming a window takes: `section` when a section enters the ring, `centre` for each one that is made.
+
+    Of a network that sees clips `section` is nothing and `centre` a section's part of a clip, which is held at once.
+    """
 
     section: Call
     centre: Call
@@ -61,11 +65,12 @@ class Cost:
 def of_card(card: Mapping[str, Any], window: int, precision: str = "float32") -> Cost:
     """The cost of a window of `window` x `window` lr pixels through the network that a card of weights describes."""
     with FakeTensorMode(), torch.no_grad():
-        return _cost(checkpoint.network(card).eval(), card["sections"], window, precision)
+        sections = clip[0] if (clip := clips.of_card(card)) else card["sections"]
+        return _cost(checkpoint.network(card).eval(), sections, window, precision)
 
 
 def of_network(network: nn.Module, sections: int, window: int, precision: str = "float32") -> Cost:
-    """The same of a network that is there; it is put into evaluation mode and moved to the CPU."""
+    """The same of a network that is there, put into evaluation mode and moved to the CPU; clips are of `sections`."""
     network = network.to("cpu").eval()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         return _cost(network, sections, window, precision)
@@ -77,12 +82,22 @@ def _cost(network: Any, sections: int, window: int, precision: str) -> Cost:
     enter = network.section if streams else lambda lr: (lr,)
     make = network.centre if streams else lambda states: network(torch.stack([state[0] for state in states], 1))
     with autocast("cpu", precision):
-        section, state = _count(network, enter, lr)
-        states = [tuple(torch.empty_like(part) for part in state) for _ in range(sections)]
-        centre, _ = _count(network, make, states)
+        if hasattr(network, "clip"):
+            whole, _ = _count(network, network.clip, lr[:, :, None].expand(1, 1, sections, window, window))
+            section, centre = Call({}, 0, 0, 0), _shared(whole, sections)
+        else:
+            section, state = _count(network, enter, lr)
+            states = [tuple(torch.empty_like(part) for part in state) for _ in range(sections)]
+            centre, _ = _count(network, make, states)
     tensors = [*network.parameters(), *network.buffers()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return Cost(section, centre, sum(each.numel() for each in network.parameters()), weights)
+
+
+def _shared(call: Call, sections: int) -> Call:
+    """A section's part of a call that makes several."""
+    macs = {part: count // sections for part, count in call.macs.items()}
+    return Call(macs, call.sampling // sections, call.result_bytes, call.peak_bytes)
 
 
 def _count(network: nn.Module, call: Callable[[Any], Any], argument: Any) -> tuple[Call, Any]:

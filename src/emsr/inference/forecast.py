@@ -62,7 +62,12 @@ def of_shards(plan: Plan, shards: Sequence[Triple], workers: int) -> Work:
 
 
 def _streamed(plan: Plan, starts: Sequence[int]) -> tuple[int, int, int]:
-    """Of one column of windows: how many sections enter, how many centres are made, most sections in the ring."""
+    """Of one column of windows: how many sections enter, how many centres are made, most sections in the ring.
+
+    Clips have all their sections at once, and make them all.
+    """
+    if plan.depth > 1:
+        return plan.depth * len(starts), plan.depth * len(starts), plan.depth
     last_use, most = entering(plan, starts), 0
     ring: set[int] = set()
     for z in starts:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from emsr.geometry import triple
+from emsr.inference import clips
 from emsr.inference.allocation import at_scale, check_protocol
 from emsr.inference.deviation import sampled
 from emsr.inference.devices import choose_device, claimed
 from emsr.inference.run import count_windows, run
 from emsr.inference.stream import Network
+from emsr.inference.volumetric import VolumeNetwork
 from emsr.models import checkpoint
 from emsr.plan import Plan, check_window, neighbour_table
 from emsr.progress import progress
@@ -88,11 +90,15 @@ def _enlarged(
     side = window or card["window"]
     shared = min(OVERLAP, side // 4) if overlap is None else overlap
     check_window(side, shared, card)
-    table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
-    plan = Plan(triple(volume.shape), card["scale"], side, shared, SHARD, table)
+    if clip := clips.of_card(card):
+        table = clips.clip_table(len(volume), (), ())
+    else:
+        table = neighbour_table(len(volume), card["sections"], card.get("section_step", 1), (), ())
+    plan = Plan(triple(volume.shape), card["scale"], side, shared, SHARD, table, *(clip or ()))
     with claimed(choose_device(device)) as where:
         module = checkpoint.load(weights, where, used_at=plan.scale)
-        network = Network(sampled(module, samples, weights) if samples else module, where, "float32")
+        kind = VolumeNetwork if clip else Network
+        network = kind(sampled(module, samples, weights) if samples else module, where, "float32")
         return _run(network, plan, volume, workers or (_cores() if where == "cpu" else ON_GPU))
 
 
@@ -100,7 +106,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(network: Network, plan: Plan, volume: np.ndarray, workers: int) -> np.ndarray:
+def _run(network: Network | VolumeNetwork, plan: Plan, volume: np.ndarray, workers: int) -> np.ndarray:
     out = np.empty(plan.shape, np.uint8)
     shards = plan.grid.indices
     with progress(count_windows(plan, shards, workers), "super-resolving", "windows") as shown:

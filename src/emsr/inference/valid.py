@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from emsr.geometry import Box, Triple
+from emsr.inference.clips import seen, shown
 from emsr.plan import Plan, Table
 
 NOTHING, STAND_INS, WHOLE = 0, 1, 2
@@ -17,11 +18,13 @@ def stand_ins(plan: Plan, step: int, damaged: Collection[int]) -> dict[int, str]
 
     "missing": it has no data; "damaged": its own are damaged; "neighbour": another section stands for a damaged or
     missing one; "end": the end section stands for those past an end; "mirrored": the volume is smaller than a window
-    and mirrored. `step` is how many sections neighbours lie apart.
+    and mirrored. `step` is how many sections neighbours lie apart. In clips all sections of a window are neighbours.
     """
-    mirrored = min(plan.lr_shape[1:]) < plan.window
+    mirrored = min(plan.lr_shape[1:]) < plan.window or plan.lr_shape[0] < plan.depth
     found = {
-        z: _reason(plan.table, z, step, damaged) or ("mirrored" if mirrored else "") for z in range(len(plan.table))
+        z: (_in_clips(plan, z, damaged) if plan.depth > 1 else _reason(plan.table, z, step, damaged))
+        or ("mirrored" if mirrored else "")
+        for z in range(len(plan.table))
     }
     return {z: reason for z, reason in found.items() if reason}
 
@@ -36,6 +39,14 @@ def _reason(table: Table, z: int, step: int, damaged: Collection[int]) -> str:
     if any(have != min(max(want, 0), n - 1) for have, want in zip(named, wanted, strict=True)):
         return "neighbour"
     return "end" if wanted[0] < 0 or wanted[-1] >= n else ""
+
+
+def _in_clips(plan: Plan, z: int, damaged: Collection[int]) -> str:
+    if plan.table[z] is None:
+        return "missing"
+    if z in damaged:
+        return "damaged"
+    return "neighbour" if any(shown(plan, other) != other for other in seen(plan, z, z + 1)) else ""
 
 
 def codes(reasons: Mapping[int, str], depth: int) -> list[int]:
@@ -62,7 +73,8 @@ def stand_in_parts(plan: Plan, damaged_parts: Mapping[str, Sequence[Any]], box: 
     """
     found = []
     for z in range(box.start[0], box.stop[0]):
-        for named in set(plan.table[z] or ()):
+        places = seen(plan, z, z + 1) if plan.depth > 1 else ()
+        for named in {shown(plan, place) for place in places} or set(plan.table[z] or ()):
             for (top, bottom), (left, right) in damaged_parts.get(str(named), ()):
                 found.append(Box((z, top, left), (z + 1, bottom, right)).intersect(box))
     return found

@@ -1,4 +1,5 @@
-"""Attention over positions (non-local block, spec A.1), neighbours (3DA, spec C.7) and channels (Zhang et al. 2018)."""
+"""Attention over positions (non-local block, spec A.1), neighbours (TSA, Wang et al. 2019; 3DA, spec C.7) and channels
+(Zhang et al. 2018)."""
 
 from __future__ import annotations
 
@@ -89,32 +90,42 @@ class SelfAttention(nn.Module):
 
 
 class SectionAttention(nn.Module):
-    """3DA: fuses ``sections`` aligned feature maps into one (spec C.7)."""
+    """Fuses ``sections`` aligned feature maps into one: 3DA (spec C.7), or TSA, which does not mix sections."""
 
-    def __init__(self, width: int, sections: int) -> None:
+    def __init__(self, width: int, sections: int, mixes: bool = True) -> None:
         super().__init__()
+        self.mixes = mixes
         joined = width * sections
         self.embed_centre = conv(width, width)
         self.embed = conv(width, width)
         self.fuse = conv(joined, width, kernel=1)
-        self.mix = nn.ModuleList(conv(sections, sections, kernel=1) for _ in range(2))  # sections are its channels
-        self.mix_fuse = nn.ModuleList(conv(joined, width, kernel=1) for _ in range(2))
-        self.refine = conv(width, width, kernel=1)
+        if mixes:
+            self.mix = nn.ModuleList(conv(sections, sections, kernel=1) for _ in range(2))  # sections are its channels
+            self.mix_fuse = nn.ModuleList(conv(joined, width, kernel=1) for _ in range(2))
+            self.refine = conv(width, width, kernel=1)
         self.spatial = SpatialAttention(width, joined)
 
     def forward(self, aligned: Sequence[Tensor]) -> Tensor:
         """One (batch, width, y, x) a section, in order, y and x multiples of 4 -> (batch, width, y, x)."""
         sections, shape = len(aligned), aligned[0].shape
-        centre = self.embed_centre(aligned[sections // 2]).float()  # (batch, width, y, x)
-        each = self.embed(torch.cat(list(aligned))).float().chunk(sections)
-        likeness = [torch.sigmoid((own * centre).sum(1, keepdim=True)) for own in each]
-        joined = torch.cat([own * like.to(own.dtype) for own, like in zip(aligned, likeness, strict=True)], 1)
+        weighted = zip(aligned, self.likeness(aligned), strict=True)
+        joined = torch.cat([own * like.to(own.dtype) for own, like in weighted], 1)
+        if not self.mixes:
+            features = leaky(self.fuse(joined))
+            attention, bias = self.spatial(joined)
+            return features * attention * 2 + bias
         flat = joined.reshape(shape[0], sections, -1, shape[-1])  # (batch, sections, width*y, x)
         pairs = zip(self.mix, self.mix_fuse, strict=True)
         g1, g2 = (leaky(fuse(leaky(mix(flat)).reshape(joined.shape))) for mix, fuse in pairs)
         features = leaky(self.fuse(joined)) + g1
         attention, bias = self.spatial(joined)
         return features * attention * 2 + bias + g2 + self.refine(features)
+
+    def likeness(self, aligned: Sequence[Tensor]) -> list[Tensor]:
+        """How like the centre each section is, in (0, 1): one (batch, 1, y, x) a section, float32."""
+        centre = self.embed_centre(aligned[len(aligned) // 2]).float()  # (batch, width, y, x)
+        each = self.embed(torch.cat(list(aligned))).float().chunk(len(aligned))
+        return [torch.sigmoid((own * centre).sum(1, keepdim=True)) for own in each]
 
 
 class SpatialAttention(nn.Module):

@@ -78,16 +78,18 @@ def steps(scale: int) -> list[int]:
     return [2] * (scale.bit_length() - 1)
 
 
-def upsampler(width: int, scale: int, outputs: int | None = None) -> nn.Sequential:
+def upsampler(width: int, scale: int, outputs: int | None = None, last: int = 0) -> nn.Sequential:
     """For each of ``steps(scale)`` a convolution to factor^2 times the width and a PixelShuffle (Shi et al. 2016).
 
-    From the first of them on there are ``outputs`` channels, or ``width``.
+    From the first of them on there are ``outputs`` channels, or ``width``; ``last`` above 0 is how many the last gives.
     """
-    outputs = outputs or width
-    widths = [width, *(outputs for _ in steps(scale))]
+    factors = steps(scale)
+    widths = [outputs or width] * len(factors)
+    if last and widths:
+        widths[-1] = last
     return nn.Sequential(
         *(
-            nn.Sequential(conv(inputs, factor**2 * outputs), nn.PixelShuffle(factor))
-            for inputs, factor in zip(widths, steps(scale), strict=False)
+            nn.Sequential(conv(inputs, factor**2 * out), nn.PixelShuffle(factor))
+            for factor, inputs, out in zip(factors, [width, *widths], widths, strict=False)
         )
     )

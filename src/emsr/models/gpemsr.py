@@ -20,6 +20,7 @@ from emsr.models import indexer, vqgan
 from emsr.models.checkpoint import fill
 from emsr.models.gpemsr_recipe import RECIPES, stages
 from emsr.models.reference import Reference, References
+from emsr.models.section import odd, states_of
 
 SCALES = (4, 8, 16)
 NEEDS = {"flow": (), "codebook": (), "indexer": ("codebook",), "fusion": ("flow", "codebook", "indexer")}
@@ -187,9 +188,7 @@ def build(scale: int, sections: int, options: Options) -> Gpemsr:
     """
     if scale not in SCALES:
         raise ValueError(f"scale {scale} is not one of gpemsr's: use one of {', '.join(map(str, SCALES))}")
-    if sections < 1 or sections % 2 == 0:
-        raise ValueError(f"sections {sections} have no centre: use an odd number")
-    return Gpemsr(scale, sections, options)
+    return Gpemsr(scale, odd(sections), options)
 
 
 class Gpemsr(nn.Module):
@@ -255,9 +254,9 @@ class Gpemsr(nn.Module):
         ``references`` of the sections, batch*sections at the front, spare computing them. In evaluation mode sections
         go one by one, which is bit for bit what streaming does.
         """
+        if references is None:
+            return self.centre(states_of(self, lr))
         sections = lr.shape[1]
-        if references is None and not self.training:
-            return self.centre([self.section(lr[:, i]) for i in range(sections)])
         states = self.section(lr.flatten(0, 1), references)
         folded = [state.unflatten(0, (-1, sections)) for state in states]
         return self.centre([tuple(state[:, i] for state in folded) for i in range(sections)])

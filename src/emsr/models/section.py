@@ -74,3 +74,22 @@ def check_counts(model: str, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} {count} makes no {model}: use 1 or more")
+
+
+def states_of(network: Any, lr: Tensor) -> list[tuple[Tensor, ...]]:
+    """What ``network`` keeps of each section of lr (batch, sections, 1, y, x), in order.
+
+    In training all at once; otherwise one by one, which is bit for bit what streaming does.
+    """
+    sections = lr.shape[1]
+    if not network.training:
+        return [network.section(lr[:, i]) for i in range(sections)]
+    folded = [state.unflatten(0, (-1, sections)) for state in network.section(lr.flatten(0, 1))]
+    return [tuple(state[:, i] for state in folded) for i in range(sections)]
+
+
+def odd(sections: int) -> int:
+    """``sections``; ValueError where they have no centre."""
+    if sections < 1 or sections % 2 == 0:
+        raise ValueError(f"sections {sections} have no centre: use an odd number")
+    return sections

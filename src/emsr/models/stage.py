@@ -43,6 +43,7 @@ class Stage:
     minimum_rate: float = 1e-7  # where a cosine ends
     slow: tuple[str, ...] = ()  # parts of the network that learn at another rate
     slow_factor: float = 0.1  # slow: their rate, of that of the others
+    slow_from: int = 0  # slow: first step at which they learn
     weight_ema: float = 0.0  # decay of the averaged weights that are validated and saved; 0 = the weights themselves
     precision: Literal["float32", "bfloat16", "float16"] = "float32"  # float16 scales the loss
     accumulate: int = 1  # parts in which a batch goes through the network, to need less memory
@@ -91,7 +92,8 @@ class Stage:
     displacement: float = 0.0  # largest, lr pixels
     rotation: float = 0.0  # flow, affinity: largest, degrees
     contrast: float = 0.0  # flow, affinity: largest relative change
-    depth: int = 0  # affinities: sections of a training sample, and of a window at inference
+    depth: int = 0  # affinity, image: sections of a training sample, and of a window at inference; image: 0 = one
+    depth_overlap: int = 0  # image: sections that windows share at inference
     # affinity: patches with labels
     border: int = 0  # pixels of each object that become background where another is as near; published 1
     affinity_error: Literal["cross_entropy", "squared"] = "cross_entropy"

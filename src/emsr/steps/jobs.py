@@ -203,8 +203,8 @@ def _progress(allocated: Mapping[str, Any], windows: int) -> Any:
 
 
 def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Network | VolumeNetwork, dict[str, Any]]:
-    """The network as inference calls it, by section, or by volume where it gives several channels; and, where
-    accelerators compute layers of it, "accelerators": which.
+    """The network as inference calls it, by section, or by volume where it gives several channels or sees clips; and,
+    where accelerators compute layers of it, "accelerators": which.
     """
     from emsr.inference.deviation import sampled
     from emsr.inference.flight import OutOfMemory, told_apart
@@ -213,7 +213,7 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     from emsr.layers.accelerators import accelerate
     from emsr.models import checkpoint
 
-    kind = VolumeNetwork if allocated.get("channels") else Network
+    kind = VolumeNetwork if allocated.get("channels") or allocated.get("depth") else Network
     try:
         with told_apart():
             used_at = None if allocated.get("channels") else scales.of(allocated["scale"])

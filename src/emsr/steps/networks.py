@@ -26,12 +26,12 @@ def begin(settings: Mapping[str, Any], card: Mapping[str, Any], options: Any, st
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])
         network: Any = checkpoint.network(card)
-    if stage.objective == "fusion":
+    if stage.objective in ("fusion", "image"):
         _check_made_with(settings["cards"])
         for earlier, path in settings["cards"].items():
             network.adopt(earlier, _state(Path(path), earlier, None))
-        if options.reference and options.mask_features == "vgg" and settings["perceptual"]:
-            network.reference.look.load_state_dict(_vgg(settings, "relu1_2", normalise=False))
+    if stage.objective == "fusion" and settings["perceptual"] and options.reference and options.mask_features == "vgg":
+        network.reference.look.load_state_dict(_vgg(settings, "relu1_2", normalise=False))
     if stage.objective == "flow" and settings["spynet"]:
         network.load_state_dict(published.spynet_state(Path(settings["spynet"]["path"]), options))
     if settings["init_from"]:
@@ -142,7 +142,7 @@ def cost(network: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
     if not hasattr(network, "centre"):
         return found
-    counted = of_network(network, card["sections"], card["window"])
+    counted = of_network(network, card["depth"] if "depth_overlap" in card else card["sections"], card["window"])
     section, centre = counted.section.total, counted.centre.total
     macs = {"section": section, "centre": centre}
     return {**found, "macs": macs, "flops_per_window": 2 * (card["sections"] * section + centre)}

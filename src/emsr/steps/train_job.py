@@ -67,6 +67,7 @@ class Job:
             **({"depth": self.stage.depth} if self.stage.depth else {}),
             **({"protocol": "rescaling"} if self.rescales else {}),
             **({"caution": caution} if caution else {}),
+            **({"depth_overlap": self.stage.depth_overlap} if self.clips else {}),
             "intensity": {"dtype": "uint8", "range": [0, 255]},
         }
 
@@ -80,6 +81,16 @@ class Job:
         """Whether the stage learns from labels."""
         return self.stage.objective == "affinity"
 
+    @property
+    def clips(self) -> bool:
+        """Whether the stage learns from clips."""
+        return self.stage.objective == "image" and self.stage.depth > 0
+
+    @property
+    def sampled(self) -> dict[str, Any]:
+        """The settings that say which sections a sample has: of clips as many as they are deep, without gaps."""
+        return {**self.settings, "sections": self.stage.depth, "section_step": 1} if self.clips else self.settings
+
     def series(self, use: str) -> tuple[Any, ...]:
         """The sections of every volume for one use."""
         from emsr.steps import labelled, series
@@ -87,7 +98,7 @@ class Job:
         data = self.settings["data"]
         if self.labelled:
             return tuple(labelled.series(part, use) for part in data)
-        return tuple(series.series(self.settings, part, use) for part in data)
+        return tuple(series.series(self.sampled, part, use) for part in data)
 
     def network(self) -> nn.Module:
         """The stage's network before training."""
@@ -143,7 +154,7 @@ class Job:
 
         cards = {path: durable.read_json(Path(path)) for path in self.settings["cards"].values()}
         earlier = {path: [card["sha256"], card.get("made_with")] for path, card in cards.items()}
-        seen = labelled.identity(self.settings) if self.labelled else series.identity(self.settings)
+        seen = labelled.identity(self.settings) if self.labelled else series.identity(self.sampled)
         return settings_sha256({"settings": self.settings, "seen": seen, "cards": earlier, "device": self.device()})
 
     def made_with(self) -> dict[str, str]:

@@ -67,6 +67,7 @@ class Request:
     hr: bool = True
     augment: bool = True
     lattice: int = 0
+    clip: bool = False  # hr of all sections, not of the centre alone
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches of one step, uint8: ``lr`` (batch, sections, 1, y, x), ``hr`` (batch, 1, s*y, s*x), and their places."""
+    """Patches of one step, uint8: ``lr`` (batch, sections, 1, y, x), ``hr`` (batch, 1, s*y, s*x), and their places.
+
+    Of clips ``hr`` is (batch, sections, 1, s*y, s*x).
+    """
 
     places: tuple[Place, ...]
     lr: np.ndarray[Any, np.dtype[np.uint8]] | None
@@ -184,18 +188,20 @@ class Patches:
         lr = [self._lr(place) for place in places] if self.request.lr else []
         hr = [self._hr(place) for place in places] if self.request.hr else []
         sections = [np.stack([crop()[None] for crop in crops]) for crops in lr]
-        centres = [crop()[None] for crop in hr]
-        return Batch(tuple(places), np.stack(sections) if lr else None, np.stack(centres) if hr else None)
+        truths = [np.stack([crop()[None] for crop in crops]) for crops in hr]
+        truth = (np.stack(truths) if self.request.clip else np.concatenate(truths)) if hr else None
+        return Batch(tuple(places), np.stack(sections) if lr else None, truth)
 
     def _lr(self, place: Place) -> list[Crop]:
         series = self.series[place.series]
         assert series.lr is not None
         return [self._crop(series.lr, z, place, 1) for z in series.table[place.row]]
 
-    def _hr(self, place: Place) -> Crop:
+    def _hr(self, place: Place) -> list[Crop]:
         series = self.series[place.series]
         assert series.hr is not None
-        return self._crop(series.hr, series.centre(place.row), place, self.request.scale)
+        sections = series.table[place.row] if self.request.clip else (series.centre(place.row),)
+        return [self._crop(series.hr, z, place, self.request.scale) for z in sections]
 
     def _crop(self, voxels: Voxels, z: int, place: Place, scale: int) -> Crop:
         height, width = self._plane(self.series[place.series])

@@ -30,7 +30,8 @@ class Descent:
         """Follow the gradient of the mean loss of all parts once; returns the losses by name, means over all parts."""
         self.rate = schedule.rate(self.stage, step - self.turn.first_step)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * group.get("factor", 1)
+            learns = "factor" not in group or step >= self.stage.slow_from
+            group["lr"] = self.rate * group.get("factor", 1) if learns else 0.0
         self.turn.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         found = []

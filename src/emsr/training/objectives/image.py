@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ class Image:
     def __init__(self, context: Context) -> None:
         self.context, self.stage, self.network = context, context.stage, context.network
         check(self.network, self.stage)
-        self.request = Request(self.stage.patch, context.scale, self.stage.batch, augment=self.stage.augment)
+        shape = self.stage.patch, context.scale, self.stage.batch
+        self.request = Request(*shape, augment=self.stage.augment, clip=self.stage.depth > 0)
         self.patches = context.patches(self.request, "training")
         self._validation: list[Batch] | None = None
 
@@ -53,11 +55,12 @@ class Image:
 
         A network with a method ``images`` makes several on the way (each of them as sr, which is the last); their mean
         difference has the share of the loss that the stage says. With ``perceptual_weight`` features are compared too.
+        Of clips all sections count.
         """
         lr, hr = unit(batch.lr, self.context.device), unit(batch.hr, self.context.device)
         stage, share = self.stage, schedule.early(self.stage, step)
         network: Any = self.network
-        *way, sr = network.images(lr) if share else [network(lr)]
+        *way, sr = network.images(lr) if share else [self.whole(lr)]
         loss = image_error(sr, hr, stage.image_error)
         named = {"image": loss}
         if share:
@@ -68,6 +71,12 @@ class Image:
             named["perceptual"] = self.perceptual(sr, hr)
             total = total + stage.perceptual_weight * named["perceptual"]
         return {"loss": total, **(named if len(named) > 1 else {})}
+
+    def whole(self, lr: Tensor) -> Tensor:
+        """sr of a batch: of the centre, or of all sections of clips."""
+        network: Any = self.network
+        sr: Tensor = network.clip(lr.transpose(1, 2)).transpose(1, 2) if self.stage.depth else network(lr)
+        return sr
 
     def perceptual(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Mean difference of the features of sr and hr (batch, 1, y, x), as the stage measures it; a scalar."""
@@ -82,18 +91,34 @@ class Image:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """PSNR (the score) and SSIM against hr."""
         if self._validation is None:
-            self._validation = self.context.fixed(self.request, VALIDATION_PATCHES)
+            self._validation = self.context.fixed(_of_centres(self.request), VALIDATION_PATCHES)
         return score(self.context, network, self._validation)
 
     def health(self, network: nn.Module) -> dict[str, float]:
         """The same on more patches, beside bicubic."""
-        return health(self.context, network, self.request)
+        return health(self.context, network, _of_centres(self.request))
+
+
+def _of_centres(request: Request) -> Request:
+    """What is compared with hr: of clips the centre."""
+    return replace(request, clip=False)
 
 
 def check(network: Any, stage: Stage) -> None:
-    """Raise ValueError for a loss of images that the network does not make."""
+    """Raise ValueError for a loss of images that the network does not make, and for clips that it does not see.
+
+    Clips have a centre, which validation looks at, and at inference they leave a step.
+    """
     if stage.early_weight and not hasattr(network, "images"):
         raise ValueError(f"early_weight {stage.early_weight} of a network that makes no image but sr: use 0")
+    if bool(stage.depth) != hasattr(network, "clip"):
+        wanted = "an odd number" if hasattr(network, "clip") else "0, for the network sees no clips"
+        raise ValueError(f"depth {stage.depth} is no number of sections for {type(network).__name__}: use {wanted}")
+    if stage.depth and stage.depth % 2 == 0:
+        raise ValueError(f"depth {stage.depth} leaves clips without a centre: use an odd number")
+    if stage.depth_overlap >= max(stage.depth, 1):
+        least = f"use 0 to {max(stage.depth - 1, 0)}"
+        raise ValueError(f"depth_overlap {stage.depth_overlap} leaves no step for clips of {stage.depth}: {least}")
 
 
 def score(context: Context, network: Any, batches: Iterable[Batch]) -> dict[str, float]:
