@@ -1,8 +1,8 @@
 """For each super-resolver a file of its name: what makes it small enough for tests, and its published size.
 
 ``OPTIONS`` are changes to preset ``small``; ``COUNTS`` are parameters by preset and scale; ``TRAINS`` is False for what
-no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network, ``MULTIPLE``
-what the sides of its windows are multiples of, and ``CANCELS`` published parameters that change nothing.
+no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network,
+``MULTIPLE`` what the sides of its windows are multiples of, and ``CANCELS`` published parameters that change nothing.
 """
 
 from __future__ import annotations
