@@ -183,14 +183,14 @@ def test_prior_fusion_masks_what_it_does_not_believe() -> None:
 
 ATTEND = """
 import torch
-from emsr.layers.attention import NonLocal
+from emsr.layers.attention import NonLocal, SelfAttention
 from emsr.layers.blocks import group_norm
 
 def status(key):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(key)) / 1024
 
-network = NonLocal(32, group_norm(32, 0))
+network = {network}
 with torch.inference_mode():
     network(torch.rand(1, 32, 8, 8))
     before = status("VmRSS")
@@ -202,8 +202,10 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured by Linux")
-def test_attention_holds_no_map_of_all_pairs() -> None:
+@pytest.mark.parametrize("network", ["NonLocal(32, group_norm(32, 0))", "SelfAttention(32, True)"])
+def test_attention_holds_no_map_of_all_pairs(network: str) -> None:
     """9216 positions: a map of their pairs takes 324 MiB, each of the tensors of one number a position 1.1 MiB."""
-    done = subprocess.run([sys.executable, "-c", ATTEND], capture_output=True, text=True, timeout=120, check=False)
+    code = ATTEND.replace("{network}", network)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 60

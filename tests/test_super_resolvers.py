@@ -172,7 +172,8 @@ def test_every_parameter_is_used_and_its_gradient_finite(name: str) -> None:
         assert tensor.requires_grad, f"{parameter} is frozen: make it a buffer"
         assert tensor.grad is not None, f"{parameter} is used for nothing"
         assert torch.isfinite(tensor.grad).all(), parameter
-        assert tensor.grad.any(), f"{parameter} changes nothing"
+        cancels = parameter in getattr(tiny_networks.about(name), "CANCELS", ())
+        assert cancels or tensor.grad.any(), f"{parameter} changes nothing"
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -5,6 +5,7 @@ no single stage trains whole. Where they are stated, ``RATE`` is the learning ra
 ``STEPS`` are enough for it (else 300), ``MULTIPLE`` what the sides of its windows are multiples of, ``FLOAT32`` that
 mixed precision changes nothing, and ``used(network, lr)`` a scalar that depends on every parameter, where sr does not.
 ``SECTIONS`` is how many sections it takes to reach all of the network, ``COUNTED`` the sections of the published size.
+``CANCELS`` are published parameters that change nothing.
 """
 
 from __future__ import annotations

@@ -66,27 +66,25 @@ class PeakAttention(ChannelAttention):
 class SelfAttention(nn.Module):
     """x + gain * softmax(q k) v over all positions, gain 0 at the start (Zhang et al. 2019, SAGAN, 1805.08318).
 
-    ``scaled`` divides q k by the root of their channels, an eighth of ``width``. ``block`` queries are looked up at a
-    time, or as many as make ``LARGEST`` scores: memory is linear in the positions and the result exact.
+    ``scaled`` divides q k by the root of their channels, an eighth of ``width``. Fused kernels, which hold no map of
+    all pairs, want q and k as wide as v: zeros fill them up and change nothing.
     """
 
-    LARGEST = 2**24
-
-    def __init__(self, width: int, scaled: bool, block: int = 0) -> None:
+    def __init__(self, width: int, scaled: bool) -> None:
         super().__init__()
         narrow = max(1, width // 8)
         self.q = conv(width, narrow, kernel=1)
         self.k = conv(width, narrow, kernel=1)
         self.v = conv(width, width, kernel=1)
         self.gain = nn.Parameter(torch.zeros(1))
-        self.factor, self.block = narrow**-0.5 if scaled else 1.0, block
+        self.factor, self.wider = narrow**-0.5 if scaled else 1.0, width - narrow
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, y, x) -> the same shape."""
         q, k, v = (_tokens(layer(x)) for layer in (self.q, self.k, self.v))  # (batch, 1, y*x, channels)
-        block = self.block or max(1, self.LARGEST // k.shape[2])
-        mixed = [F.scaled_dot_product_attention(part, k, v, scale=self.factor) for part in q.split(block, 2)]
-        return x + self.gain * torch.cat(mixed, 2).squeeze(1).transpose(1, 2).reshape(x.shape)
+        q, k = (F.pad(part, (0, self.wider)) for part in (q, k))
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=self.factor)
+        return x + self.gain * mixed.squeeze(1).transpose(1, 2).reshape(x.shape)
 
 
 class SectionAttention(nn.Module):

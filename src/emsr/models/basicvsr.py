@@ -164,7 +164,7 @@ class BasicVsr(nn.Module):
         self.backward_pass = Recurrence(width, options.blocks)
         self.forward_pass = Recurrence(width, options.blocks)
         self.fuse = conv(2 * width, width, kernel=1)
-        self.ups = upsampler(width, scale, tail)
+        self.ups = upsampler(width, scale, last=tail)
         self.fine = conv(tail, tail)
         self.last = conv(tail, 1)
 

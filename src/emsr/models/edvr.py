@@ -121,7 +121,7 @@ class Edvr(nn.Module):
         self.attention = SectionAttention(width, sections, mixes=False) if options.attention else None
         self.join = None if options.attention else conv(sections * width, width, kernel=1)
         self.back = trunk(width, options.back_blocks)
-        self.ups = upsampler(width, scale, tail)
+        self.ups = upsampler(width, scale, last=tail)
         self.fine = conv(tail, tail)
         self.last = conv(tail, channels)
 

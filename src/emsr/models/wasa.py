@@ -53,7 +53,7 @@ RECIPES: dict[str, tuple[Stage, ...]] = {
     "small": (recipe.small(_PUBLISHED),),
 }
 _HALF = dict.fromkeys(SCALES, 32)
-_PATCHES = {"published": _HALF, "published_perceptual": _HALF, "small": {2: 56, 4: 46, 8: 32, 16: 16}}
+_PATCHES = {"published": _HALF, "published_perceptual": _HALF, "small": {2: 54, 4: 46, 8: 32, 16: 16}}
 
 
 def stages(preset: str, scale: int) -> tuple[Stage, ...]:
