@@ -21,6 +21,8 @@ STAGE = {  # least and largest value of each number, or of each number of a list
     **dict.fromkeys(("border", "balance_limit", "elastic", "shift", "poor", "missing", "blur"), AT_LEAST_0),
     **dict.fromkeys(("rotation_share", "elastic_share", "shift_share", "intensity_share", "poor_share"), SHARE),
     **dict.fromkeys(("missing_share", "section_intensity", "brightness", "gamma", "faint"), SHARE),
+    **dict.fromkeys(("weight_decay", "clip_change", "slow_factor"), AT_LEAST_0),
+    **dict.fromkeys(("halving", "early_weight", "early_until"), SHARE),
     "elastic_spacing": (1, MOST),
     "patch": (4, MOST),
     "betas": (0, 0.999999),
