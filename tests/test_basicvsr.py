@@ -18,15 +18,17 @@ import tiny_networks
 from emsr.commands.check_training import card_of, check_training
 from emsr.config import Training
 from emsr.degradation import degrade
-from emsr.inference.allocation import make_plan
+from emsr.inference.allocation import layer_inputs, make_plan
 from emsr.inference.clips import clip_table, seen, shown
 from emsr.inference.cost import of_card
 from emsr.inference.forecast import of_jobs
+from emsr.inference.valid import stand_ins
 from emsr.layers.flow import warp
 from emsr.models import basicvsr
 from emsr.models.stage import Stage
 from emsr.plan import Plan
 from emsr.steps.train import train
+from emsr.training.data import Patches, Request, Series
 from emsr.training.descent import Descent
 from emsr.training.group import ALONE
 from emsr.training.objective import Turn
@@ -162,6 +164,19 @@ def test_the_published_recipe_is_the_specs() -> None:
     assert (stage.image_error, stage.schedule, stage.weight_ema) == ("charbonnier", "cosine", 0.999)
 
 
+def test_samples_are_clips_with_the_hr_of_every_section() -> None:
+    lr, hr = tissue_like((9, 12, 12)), tissue_like((9, 24, 24), seed=1)
+    series = Series("v", lr, hr, ((0, 1, 2), (4, 5, 6)))
+    batch = Patches([series], Request(12, 2, 4, augment=False, clip=True), 0, "x").batch(0)
+    assert batch.lr is not None
+    assert batch.hr is not None
+    assert batch.hr.shape == (4, 3, 1, 24, 24)
+    for place, low, high in zip(batch.places, batch.lr, batch.hr, strict=True):
+        named = list(series.table[place.row])
+        assert np.array_equal(low[:, 0], lr[named])
+        assert np.array_equal(high[:, 0], hr[named])
+
+
 def test_slow_parts_stand_until_they_learn() -> None:
     model, clip = basicvsr.build(2, 3, TINY), torch.rand(1, 3, 1, 8, 8)
     stage = Stage("image", "image", 10, 1, 8, 1e-2, slow=("flow",), slow_factor=0.5, slow_from=2)
@@ -284,3 +299,16 @@ def test_what_stands_for_what() -> None:
     assert [shown(plan, z) for z in range(6)] == [1, 1, 2, 2, 2, 5]
     assert plan.starts(0) == (0, 2, 3)
     assert seen(plan, 3, 4) == range(2, 6)
+    reasons = stand_ins(plan, 1, {0, 3})
+    assert [reasons.get(z) for z in range(6)] == ["damaged", *["neighbour"] * 2, "damaged", "missing", "neighbour"]
+    assert stand_ins(Plan((9, 8, 8), 2, 8, 0, (9, 16, 16), clip_table(9, (8,), ()), 3, 0), 1, {8}).keys() == {6, 7, 8}
+    assert layer_inputs(replace(plan, shard=(3, 16, 16)), list("abcdef")) != layer_inputs(plan, list("abcdef"))
+
+
+@pytest.mark.parametrize(("changed", "layers"), [(0, [0]), (1, [0]), (2, [0, 1]), (4, [0, 1]), (5, [1]), (7, [1])])
+def test_a_layer_depends_on_the_sections_of_its_clips(changed: int, layers: list[int]) -> None:
+    """Clips of 3 that share 1 lie at 0, 2, 4 and 5; layers of shards are 4 deep."""
+    plan = Plan((8, 8, 8), 2, 8, 0, (4, 16, 16), clip_table(8, (), ()), 3, 1)
+    before = layer_inputs(plan, list("abcdefgh"))
+    after = layer_inputs(plan, [name if z != changed else "x" for z, name in enumerate("abcdefgh")])
+    assert [layer for layer in (0, 1) if before[layer] != after[layer]] == layers
