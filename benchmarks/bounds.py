@@ -303,7 +303,7 @@ def section(found: Mapping[str, Any]) -> str:
         what = "super-resolved and segmented" if one["segmented"] else "super-resolved"
         lines.append(
             f"- `snakemake -n` of {one['shards']:,} shards in {one['jobs']:,} jobs, {what} ({one['rules']:,} jobs of "
-            f"all rules): {one['cpu_seconds']:.1f} s of processor, {one['peak_mb']} MB."
+            f"all rules): {one['seconds']:.1f} s, {one['peak_mb']} MB."
         )
     return "\n".join(lines) + "\n"
 
