@@ -46,7 +46,7 @@ class Timed:
     def section(self, lr: np.ndarray) -> tuple[Tensor, ...]:
         return self._timed(lambda: tuple(self.module.section(self.image(lr)[:, 0])))
 
-    def centre(self, states: list[tuple[Tensor, ...]]) -> Any:
+    def centre(self, states: list[tuple[Tensor, ...]], *where: Any) -> Any:
         return self._timed(lambda: self.module.centre(states))
 
     def window(self, volume: np.ndarray) -> Tensor:

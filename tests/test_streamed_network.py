@@ -31,7 +31,7 @@ class Floats:
         self.indices[lr.tobytes()] = self.model.references(image).logits.argmax(-1)
         return tuple(self.model.section(image))
 
-    def centre(self, states: Sequence[tuple[Tensor, ...]]) -> np.ndarray:
+    def centre(self, states: Sequence[tuple[Tensor, ...]], *where: Any) -> np.ndarray:
         found: np.ndarray = self.model.centre(list(states))[0, 0].numpy()
         return found
 
