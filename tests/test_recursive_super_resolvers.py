@@ -41,15 +41,16 @@ def test_nothing_added_is_bicubic(network: Any) -> None:
     torch.testing.assert_close(network.eval()(lr), bicubic(lr[:, 0], 4), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("network", "seen"), [
-    (vdsr.build(2, 1, vdsr.Options(width=5, depth=20)), 41),
-    (drcn.build(2, 1, drcn.Options(width=5, recursions=16)), 41),
-    (drrn.build(2, 1, drrn.Options(width=4, blocks=1, units=25)), 105),
-    (memnet.build(2, 1, memnet.Options(width=4, blocks=6, recursions=6, norm=True)), 149),
+@pytest.mark.parametrize(("model", "options", "seen"), [
+    (vdsr, vdsr.Options(width=5, depth=20), 41), (drcn, drcn.Options(width=5, recursions=16), 41),
+    (drrn, drrn.Options(width=4, blocks=1, units=25), 105),
+    (memnet, memnet.Options(width=4, blocks=6, recursions=6, norm=True), 149),
 ], ids=["vdsr", "drcn", "drrn", "memnet"])  # fmt: skip
-def test_they_see_as_far_as_published(network: Any, seen: int) -> None:
-    before, after = reach(any_numbers(network).double().refine, seen // 2)
-    assert 1 + before + after == seen == 2 * network.reach + 1
+def test_they_see_as_far_as_published(model: Any, options: Any, seen: int) -> None:
+    networks = [model.build(2, 1, options) for _ in range(4)]  # in some a ReLU lets nothing through from afar
+    reached = [reach(any_numbers(network).double().refine, seen // 2) for network in networks]
+    before, after = map(max, zip(*reached, strict=True))
+    assert 1 + before + after == seen == 2 * networks[0].reach + 1
 
 
 # sharing
