@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 import emsr
 from emsr.commands.check import check_config
@@ -18,15 +17,11 @@ from emsr.config import parse
 from emsr.degradation import degrade
 from emsr.inference import allocation, rescaling
 from emsr.inference.deviation import Deviation, normal
-from emsr.metrics.image import psnr
 from emsr.models import checkpoint, edsr, irn, snadn
 from emsr.models.stage import Stage
-from emsr.steps.data import ingest
-from emsr.steps.rescale import rescale
 from emsr.steps.score import score
 from emsr.steps.train import train
 from emsr.stores.card import read_card
-from emsr.stores.zarr import open_array
 from emsr.training.data import Series
 from emsr.training.objectives import dual
 from emsr.training.objectives.context import Context
@@ -237,42 +232,6 @@ def test_models_without_latents_have_no_samples(tmp_path: Path) -> None:
 
 
 # rescaling
-
-
-def test_a_network_enlarges_its_own_lr(rescaler: Path) -> None:
-    card = checkpoint.load_card(rescaler)
-    assert card["protocol"] == "rescaling"
-    assert set(card["health"]) == {"rescaled_psnr", "rescaled_ssim"}
-    hr = texture(2, 43, 50)
-    lr = rescaling.coarser(hr, rescaler)
-    again = rescaling.finer(lr, rescaler)
-    assert (lr.shape, lr.dtype, again.shape) == ((2, 11, 13), np.uint8, (2, 44, 52))
-    network: Any = checkpoint.load(rescaler)
-    padded = F.pad(torch.from_numpy(hr[:1, None]).float() / 255, (0, 2, 0, 1), mode="reflect")
-    made = (network.down(padded)[0].clamp(0, 1) * 255).round()
-    assert np.array_equal(made[0, 0].numpy(), lr[0])
-    assert np.abs(again[:, :43, :50].astype(int) - hr).mean() < 30
-
-
-def test_small_images_on_disk(rescaler: Path, trained: Path, tmp_path: Path) -> None:
-    hr = texture(10, 43, 50)
-    card, out = put(tmp_path, "hr", hr, {"4": "black"}), tmp_path / "small.json"
-    rescale(card, rescaler, out)
-    made, own = read_card(out), rescaling.coarser(hr[:, :40, :48], rescaler)
-    assert np.array_equal(open_array(tmp_path / "small.zarr").read().result(), own)
-    again = rescaling.finer(own, rescaler)
-    rows = [psnr(hr[z, :40, :48], again[z]) for z in range(10) if z != 4]
-    assert made["rescaled_psnr"] == pytest.approx(np.mean(rows))
-    assert (made["voxel_size_nm"], made["damaged"]) == ([40, 16, 16], {"4": "black"})
-    with pytest.raises(ValueError, match=r"small\.json is of protocol rescaling"):
-        allocation.check_weights(checkpoint.load_card(trained), trained, made, out)
-    source = {"path": str(tmp_path / "small.zarr"), "dataset": None, "voxel_size_nm": None}
-    layout = {"region": None, "shard": [4, 32, 32], "chunk": [4, 16, 16]}
-    with pytest.raises(ValueError, match=r"was made of fine images by a network \(protocol rescaling\)"):
-        ingest({"image": "lr", "source": source, **layout}, tmp_path / "lr.json")
-    with pytest.raises(ValueError, match="was trained to enlarge lr that is given"):
-        rescale(card, trained, tmp_path / "other.json")
-    assert not (tmp_path / "other.zarr").exists()
 
 
 def test_protocols_never_meet(trained: Path, rescaler: Path, tmp_path: Path) -> None:

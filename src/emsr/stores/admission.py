@@ -125,7 +125,7 @@ def _check_image(source: Source, where: str, intensity: Mapping[str, Any] | None
 
 
 def _check_given(source: Source, where: str) -> None:
-    """An image is no small one that a network made of a fine one (`emsr rescale`), as the card beside it would say."""
+    """An image is none that a network made (`emsr rescale`), as the card beside it would say."""
     try:
         card = Path(source.path).with_suffix(".json")
         made = json.loads(card.read_bytes())["degradation"]["protocol"] if card.is_file() else None
@@ -133,8 +133,8 @@ def _check_given(source: Source, where: str) -> None:
         return
     if made is not None:
         raise ValueError(
-            f"{where} was made of fine images by a network (protocol {made}), and is no coarse image of tissue: name "
-            "lr that is given, or hr to make it of"
+            f"{where} was made by a network (protocol {made}) and is no image as the microscope gave it: name the lr "
+            "or hr that was given"
         )
 
 
