@@ -55,8 +55,11 @@ def test_losses_are_the_formula() -> None:
     batch = made.batch(0)
     hr, lr = (torch.from_numpy(part).float() / 255 for part in (batch.hr, batch.lr[:, 0]))
     coarse, (latents,) = made.network.down(hr)
-    drawn = np.stack([np.random.default_rng([5, 0, *vars(p).values(), 0]).standard_normal(latents.shape[1:], np.float32)
-                      for p in batch.places])  # fmt: skip
+    keys = [[5, 0, *vars(place).values()] for place in batch.places]
+    spreads = np.stack([np.random.default_rng(key).uniform() for key in keys]).astype(np.float32)
+    normals = [np.random.default_rng([*key, 0]).standard_normal(latents.shape[1:], np.float32) for key in keys]
+    drawn = spreads[:, None, None, None] * np.stack(normals)
+    assert len(set(spreads.tolist())) == 4, "a patch has its own"
     voxels = hr.numel()
     image = (made.network.up(lr, [torch.from_numpy(drawn)]) - hr).abs().mean()
     own = (coarse.clamp(0, 1) * 255).round() / 255

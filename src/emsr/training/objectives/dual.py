@@ -38,7 +38,8 @@ class Dual:
     """Trains all of the network in both directions, at once or, if the stage says so, one after the other.
 
     What ``up`` enlarges is the lr that is given, with latents drawn anew for each patch and step, because nobody knows
-    them later; of protocol "rescaling" it is the network's own lr in 8 bits.
+    them later; of protocol "rescaling" it is the network's own lr in 8 bits. Their standard deviation is drawn too,
+    between 0 and 1: in many dimensions normal numbers all lie far from zero, and sr is made of zero.
     """
 
     def __init__(self, context: Context) -> None:
@@ -106,12 +107,16 @@ class Dual:
         return {"loss": loss, **named}
 
     def _drawn(self, both: Both, batch: Batch, step: int) -> list[Tensor]:
-        """Normal latents that depend on seed, step and each patch's place alone, and so on no part or process."""
+        """Normal latents that depend on seed, step and each patch's place alone, and so on no part or process; a patch
+        has one standard deviation, drawn from 0 to 1."""
         seeds = [seed(self.context.seed, step, place) for place in batch.places]
+        spreads = [np.float32(np.random.default_rng(one).uniform()) for one in seeds]
         drawn = []
         for level, part in enumerate(both.latents):
             each = [np.random.default_rng([*one, level]).standard_normal(part.shape[1:], np.float32) for one in seeds]
-            drawn.append(torch.from_numpy(np.stack(each)).to(part.device))
+            drawn.append(
+                torch.from_numpy(np.stack([a * b for a, b in zip(spreads, each, strict=True)])).to(part.device)
+            )
         return drawn
 
     def after(self, step: int) -> None:
