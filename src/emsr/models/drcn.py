@@ -12,7 +12,6 @@ from emsr.layers.ensemble import Ensemble
 from emsr.layers.upscale import bicubic
 from emsr.models import recipe
 from emsr.models.section import Refiner, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -35,16 +34,10 @@ PRESETS = {
 _PUBLISHED = replace(
     recipe.PUBLISHED, image_error="squared", weight_decay=1e-4, early_weight=1.0, early_until=1.0
 )  # the images of the turns learn first, their mean last
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {"published": recipe.PATCHES, "small": {2: 44, 3: 29, 4: 22, 8: 11, 16: 5}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 44, 3: 29, 4: 22, 8: 11, 16: 5}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Drcn:
