@@ -20,7 +20,7 @@ from emsr.models import indexer, vqgan
 from emsr.models.checkpoint import fill
 from emsr.models.gpemsr_recipe import RECIPES, stages
 from emsr.models.reference import Reference, References
-from emsr.models.section import odd, states_of
+from emsr.models.section import check_scale, odd, states_of
 
 SCALES = (4, 8, 16)
 NEEDS = {"flow": (), "codebook": (), "indexer": ("codebook",), "fusion": ("flow", "codebook", "indexer")}
@@ -186,8 +186,7 @@ def build(scale: int, sections: int, options: Options) -> Gpemsr:
 
     Raises ValueError for a scale, a number of sections or options that it cannot have.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale {scale} is not one of gpemsr's: use one of {', '.join(map(str, SCALES))}")
+    check_scale("gpemsr", scale, SCALES)
     return Gpemsr(scale, odd(sections), options)
 
 
