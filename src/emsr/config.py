@@ -10,21 +10,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from emsr import config_agreement, plugins
 from emsr.mistakes import one_line
 from emsr.scales import Scale
-from emsr.schema import (
-    Data,
-    Degradation,
-    Keep,
-    Lpips,
-    Model,
-    Noise,
-    Registration,
-    Report,
-    Score,
-    Superresolve,
-    Tissue,
-    Training,
-    Volume,
-)
+from emsr.schema import Keep, Lpips, Report, Score, Superresolve
 from emsr.schema_parts import (
     Accelerators,
     Canary,
@@ -39,6 +25,8 @@ from emsr.schema_parts import (
     WeightsFile,
 )
 from emsr.schema_segment import Agglomeration, Fragments, Segment, Segmentation, SegmentScores
+from emsr.schema_training import Data, Model, Training
+from emsr.schema_volume import Degradation, Noise, Registration, Tissue, Volume
 
 __all__ = ["Config", "Data", "Range", "Segment", "Source", "Superresolve", "Training", "Volume", "WeightsFile", "parse"]
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from emsr import plugins
 from emsr.scales import Scale, stated
-from emsr.schema import Data, Training, Volume
 from emsr.schema_parts import Range
 from emsr.schema_segment import Segmentation, check_single_sections
+from emsr.schema_training import Data, Training
+from emsr.schema_volume import Volume
 
 if TYPE_CHECKING:
     from emsr.config import Config

@@ -14,8 +14,9 @@ from emsr.scales import Scale, coarse_plane, fits, pair
 if TYPE_CHECKING:
     from torch import nn
 
-    from emsr.schema import Lpips, Samples
+    from emsr.schema import Lpips
     from emsr.schema_parts import Accelerators
+    from emsr.schema_volume import Samples
     from emsr.stores.admission import Admitted
     from emsr.stores.source import Source as Opened
 
