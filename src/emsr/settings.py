@@ -16,8 +16,8 @@ from emsr import places, scales
 from emsr.config import WeightsFile, parse
 from emsr.fingerprints import content_sha256, fingerprint, hashed
 from emsr.paths import DEVIATION, Paths
-from emsr.plan import proved
 from emsr.schema_parts import Intensity, accelerated
+from emsr.shards import proved
 from emsr.slices import of_stage, own_model, result_number, text
 
 
