@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from emsr.layers.blocks import Recursive, conv
 from emsr.layers.ensemble import Ensemble
-from emsr.layers.upscale import bicubic
 from emsr.models import recipe
-from emsr.models.section import Refiner, check_counts, check_scale
+from emsr.models.section import EnsembleRefiner, check_counts, check_scale
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -73,7 +72,7 @@ class Memory(nn.Module):
         return gated
 
 
-class Memnet(Refiner):
+class Memnet(EnsembleRefiner):
     """Features, memory blocks, an image of each by the same last convolution, and their mean."""
 
     def __init__(self, scale: int, sections: int, options: Options) -> None:
@@ -83,17 +82,8 @@ class Memnet(Refiner):
         self.last = conv(options.width, 1)
         self.mean = Ensemble(options.blocks)
 
-    def refine(self, large: Tensor) -> Tensor:
-        """The enlarged section (batch, 1, y, x) -> a better one, not clamped."""
-        sr: Tensor = self.mean(self._each(large))
-        return sr
-
-    def images(self, lr: Tensor) -> list[Tensor]:
-        """(batch, sections, 1, y, x) -> the image of each block, then sr; each (batch, 1, scale*y, scale*x)."""
-        each = self._each(bicubic(lr[:, lr.shape[1] // 2], self.scale))
-        return [*each, self.mean(each)]
-
-    def _each(self, large: Tensor) -> list[Tensor]:
+    def each(self, large: Tensor) -> list[Tensor]:
+        """The enlarged section (batch, 1, y, x) -> the image of each block."""
         remembered = [self.first(large)]
         for block in self.blocks:
             remembered.append(block(remembered))
