@@ -23,6 +23,7 @@ from typing import Any
 
 from emsr import durable, memory, plan
 from emsr.geometry import Box, ShardGrid
+from emsr.shards import shard_name
 
 SHARD, SCALE, ACROSS = (1, 16, 16), 8, 50
 FIGURES = Path(__file__).parent / "figures" / "shards.json"
@@ -61,7 +62,7 @@ def allocated(folder: Path, grid: ShardGrid) -> Path:
     file = folder / "sr" / "allocate.json"
     durable.write_sealed(file, stated)
     durable.write_json(file.with_name("card.json"), {"section_step": 1})
-    names, of = list(map(plan.shard_name, grid.indices)), {key: stated[key] for key in ("array", "weights_sha256")}
+    names, of = list(map(shard_name, grid.indices)), {key: stated[key] for key in ("array", "weights_sha256")}
     for number in range(JOBS):
         mark = {"schema": 1, "settings_sha256": stated["settings_sha256"], **of, "job": f"{number + 1}-of-{JOBS}"}
         mine = dict.fromkeys(names[number::JOBS], ZEROS)
@@ -73,7 +74,7 @@ def allocated(folder: Path, grid: ShardGrid) -> Path:
 
 def card(folder: Path, grid: ShardGrid) -> Path:
     """What `prove_affinities` states."""
-    shards = dict.fromkeys(map(plan.shard_name, grid.indices), ZEROS)
+    shards = dict.fromkeys(map(shard_name, grid.indices), ZEROS)
     space = {"shape": list(grid.shape), "shard": list(SHARD), "voxel_size_nm": NM, "translation_nm": [0.0] * 3}
     of = {"weights_sha256": WEIGHTS, "image_sha256": IMAGE, "settings_sha256": IMAGE, "damaged": {}, "missing": {}}
     path = folder / "affinities.json"

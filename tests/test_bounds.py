@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from emsr import durable, plan
+from emsr import durable
 from emsr.inference import proof
 from emsr.inference.records import Records
+from emsr.shards import all_marks
 from project import ROOT
 from test_benchmarks import loaded
 
@@ -92,7 +93,7 @@ def test_a_proof_holds_few_bytes_a_shard(tmp_path: Path, monkeypatch: pytest.Mon
     stated = durable.read_json(file)
     monkeypatch.setattr(Records, "read", lambda self, index: {**self._expected(index), "sha256": shards.ZEROS, **WHO})
     monkeypatch.setattr(Records, "_has_voxels", lambda self, index: True)
-    marks = plan.all_marks([file.parent / "jobs" / f"1-of-{shards.JOBS}.json"])
+    marks = all_marks([file.parent / "jobs" / f"1-of-{shards.JOBS}.json"])
     tracemalloc.start()
     named = proof.read_marks(marks, stated, grid)
     found = proof.whole(Records(file, stated, named.settings_sha256), named)

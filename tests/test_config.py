@@ -13,8 +13,10 @@ import yaml
 
 from emsr import limits, plugins
 from emsr.config import Config, parse
-from emsr.schema import Data, Degradation, Model, Report, Superresolve, Tissue, Training, Volume
+from emsr.schema import Report, Superresolve
 from emsr.schema_parts import Layout, Source
+from emsr.schema_training import Data, Model, Training
+from emsr.schema_volume import Degradation, Tissue, Volume
 from emsr.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,8 @@ from emsr.inference.blend import Blend
 from emsr.inference.cost import Call, Cost
 from emsr.inference.run import run
 from emsr.inference.stream import Network, stream_column
-from emsr.plan import Plan, jobs, neighbour_table
+from emsr.plan import Plan, neighbour_table
+from emsr.shards import jobs
 from sr_project import SrProject, tissue_like, write_weights
 from test_stream import Counted, Recorder
 

@@ -16,7 +16,7 @@ from emsr.commands.status import status
 from emsr.commands.verify import verify
 from emsr.durable import read_json
 from emsr.models import checkpoint
-from emsr.plan import proved
+from emsr.shards import proved
 from emsr.slices import result_number
 from emsr.steps import affinities, fragments
 from emsr.steps.score import score

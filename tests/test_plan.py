@@ -11,17 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emsr.geometry import Box, ShardGrid
-from emsr.plan import (
-    Plan,
-    all_marks,
-    check_window,
-    inputs_sha256,
-    jobs,
-    neighbour_table,
-    parse_job,
-    proved,
-    settings_sha256,
-)
+from emsr.plan import Plan, check_window, inputs_sha256, neighbour_table, settings_sha256
+from emsr.shards import all_marks, jobs, parse_job, proved
 
 
 @pytest.mark.parametrize(

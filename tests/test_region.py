@@ -17,7 +17,8 @@ from emsr.geometry import Box, ShardGrid, rectangles
 from emsr.inference.extent import made_areas
 from emsr.inference.valid import stand_ins
 from emsr.metrics.image import psnr, ssim
-from emsr.plan import Plan, neighbour_table, shards_of_job
+from emsr.plan import Plan, neighbour_table
+from emsr.shards import shards_of_job
 from emsr.steps.crops import _centre, _middle
 from emsr.steps.score import report, score
 from emsr.steps.tiles import Images, made_of

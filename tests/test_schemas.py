@@ -17,9 +17,9 @@ from emsr.commands.status import status
 from emsr.commands.verify import verify
 from emsr.durable import SchemaError, read_json, write_json
 from emsr.models.checkpoint import load_card
-from emsr.plan import proved
 from emsr.schema_parts import WeightsFile
 from emsr.settings import standing
+from emsr.shards import proved
 from emsr.steps import evidence, fragments, segment_history, train
 from emsr.steps.data import ingest
 from emsr.stores.card import read_card

@@ -10,7 +10,8 @@ import pytest
 
 from emsr.durable import read_json
 from emsr.geometry import ShardGrid
-from emsr.plan import read_plan, shard_name
+from emsr.plan import read_plan
+from emsr.shards import shard_name
 from emsr.steps.left_out import of_images
 from emsr.stores.card import read_card
 from emsr.stores.zarr import open_array

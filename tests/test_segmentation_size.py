@@ -9,11 +9,11 @@ import pytest
 
 from emsr.durable import read_json, write_json
 from emsr.geometry import ShardGrid, Triple, triple
-from emsr.plan import shard_name
 from emsr.segmentation import memory
 from emsr.segmentation.agglomeration import agglomerate
 from emsr.segmentation.graph import contacts
 from emsr.segmentation.memory import check_lookup, rows_within
+from emsr.shards import shard_name
 from emsr.steps import agglomeration, graph_files, segment, threshold
 from emsr.stores.zarr import Layout, create, open_array, write_box
 from segmentable import noise, same_partition, tiles

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import faulted
-from emsr import cli, durable, plan
+from emsr import cli, durable
 from emsr.cli import USER_MISTAKES
 from emsr.durable import read_json, write_json, write_sealed
+from emsr.shards import proved
 from emsr.steps.train import _record
 from emsr.stores.tables import digest, parts
 from faulted import STEPS, content, copied, recorded
@@ -175,10 +176,10 @@ def test_a_spoilt_proof_proves_nothing_and_spoilt_stats_are_no_reason_to_stop(tm
     proof, stats = folder / "sr/proof.json", folder / f"sr/jobs/{faulted.JOB}.stats.json"
     settings = read_json(proof)["settings"]
     marks = [str(folder / f"sr/jobs/{faulted.JOB}.json")]
-    assert plan.proved(proof, settings) == marks
+    assert proved(proof, settings) == marks
     for file in (proof, stats):
         SPOILT[how](file)
-    assert plan.proved(proof, settings) == (marks if sealless(proof) else None)
+    assert proved(proof, settings) == (marks if sealless(proof) else None)
     assert faulted.again(folder, "superresolve") == []
     faulted.again(folder, "stitch")
     assert content(folder) == whole

@@ -16,7 +16,7 @@ import warm
 from emsr.commands.recorded import open_allocation
 from emsr.commands.status import SILENT_SECONDS, of_array, status
 from emsr.durable import read_json, write_json
-from emsr.plan import shard_name
+from emsr.shards import shard_name
 from emsr.steps import attempts, superresolve
 from segment_project import Chain, image, weights
 from sr_project import SrProject, tissue_like, write_weights

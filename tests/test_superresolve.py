@@ -21,7 +21,8 @@ from emsr.commands.clean import clean
 from emsr.durable import read_json, write_json
 from emsr.geometry import Triple
 from emsr.inference.survey import seam_score, survey
-from emsr.plan import proved, read_plan
+from emsr.plan import read_plan
+from emsr.shards import proved
 from emsr.stores.zarr import open_array, write_box
 from sr_project import SrProject, tissue_like, write_weights
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr.commands.recorded import Recorded, read
-from emsr.plan import settings_sha256, shard_name
+from emsr.plan import settings_sha256
+from emsr.shards import shard_name
 
 if TYPE_CHECKING:
     import tensorstore as ts

@@ -155,7 +155,7 @@ def _all_rooms(config: Config, name: str, given: Mapping[str, Any], lr: tuple[li
 
 def _fine(config: Config, name: str, part: Volume) -> Triple:
     """The shape of hr, from its card or its source."""
-    from emsr.commands.check import admitted_source
+    from emsr.commands.check_sources import admitted_source
     from emsr.geometry import triple
     from emsr.stores.card import read_card
 
@@ -200,7 +200,7 @@ def _used(network: Card, scale: Scale | None) -> Card:
 
 def _image(config: Config, name: str, part: Volume, scale: Scale) -> dict[str, Any]:
     """The image card of lr; before lr is ingested its shape, from the sources."""
-    from emsr.commands.check import admitted_source
+    from emsr.commands.check_sources import admitted_source
     from emsr.stores.card import read_card
 
     path = Path(config.results, name, "lr.json" if part.lr else f"lr_x{scales.name(scale)}.json")

@@ -82,7 +82,7 @@ class _Shards:
 
     def state(self, name: str) -> int | None:
         """Of a shard by its name; None where the grid has none of it."""
-        from emsr.plan import index_of
+        from emsr.shards import index_of
 
         index = index_of(name, self.grid)
         return None if index is None else self.states[self.grid.number(index)]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from emsr import durable
 from emsr.driver.gates import figures
-from emsr.plan import parse_job, settings_sha256, shards_of_job
+from emsr.plan import settings_sha256
+from emsr.shards import parse_job, shards_of_job
 
 if TYPE_CHECKING:
     from emsr.commands.recorded import Recorded

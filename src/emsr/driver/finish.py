@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emsr import durable
-from emsr.plan import index_of, shard_name
 from emsr.settings import Settings
+from emsr.shards import index_of, shard_name
 
 if TYPE_CHECKING:
     from emsr.commands.recorded import Recorded

@@ -60,14 +60,14 @@ def figures(volume: str, allocate: Path, lr: Path, marks: Sequence[Path], sectio
 def _shards(array: Recorded, marks: Sequence[Path]) -> list[Triple]:
     """The shards that these jobs made, without those that they left empty."""
     from emsr.durable import read_json
-    from emsr.plan import shard_name
+    from emsr.shards import shard_name
 
     named = {name for mark in marks for name in read_json(mark)["shards"]}
     return [index for index in array.records.grid.indices if shard_name(index) in named - _empty(array)]
 
 
 def _empty(array: Recorded) -> set[str]:
-    from emsr.plan import shard_name
+    from emsr.shards import shard_name
 
     return {shard_name(index) for index in array.records.skipped}
 

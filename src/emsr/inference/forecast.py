@@ -11,8 +11,9 @@ from emsr.geometry import Box, Triple
 from emsr.inference.cost import Cost
 from emsr.inference.run import Task, layers, tasks
 from emsr.inference.stream import entering
-from emsr.plan import Plan, jobs
+from emsr.plan import Plan
 from emsr.scales import pair
+from emsr.shards import jobs
 
 SUM_BYTES = 4  # of a voxel of a shard that windows are summed in
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from emsr.geometry import Box, ShardGrid, Triple, triple
 from emsr.inference.volumetric import mirrored
-from emsr.plan import Plan, settings_sha256, shard_name
+from emsr.plan import Plan, settings_sha256
+from emsr.shards import shard_name
 
 
 def by_shard(plan: Plan, image: ShardGrid, sha256: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,8 @@ from emsr import durable
 from emsr.geometry import ShardGrid, Triple, runs
 from emsr.inference.records import Records
 from emsr.inference.survey import Survey, job_borders, seam_score, shard_borders, window_borders
-from emsr.plan import Plan, index_of, shard_name
+from emsr.plan import Plan
+from emsr.shards import index_of, shard_name
 
 Json = Mapping[str, Any]
 MARKED = frozenset(("array", "weights_sha256", "settings_sha256", "shards"))

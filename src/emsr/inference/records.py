@@ -13,7 +13,8 @@ from typing import Any
 from emsr import durable
 from emsr.geometry import ShardGrid, Triple, triple
 from emsr.inference.extent import reasons
-from emsr.plan import read_within, shard_name
+from emsr.plan import read_within
+from emsr.shards import shard_name
 
 SCHEMA = 1
 OF_NOTHING = hashlib.sha256(b"").hexdigest()

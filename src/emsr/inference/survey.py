@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from emsr.geometry import Box, ShardGrid, Triple
-from emsr.plan import Plan, jobs
+from emsr.plan import Plan
 from emsr.progress import Progress
+from emsr.shards import jobs
 
 Read = Callable[[Box], np.ndarray]
 Check = Callable[[Triple, str], None]

@@ -13,8 +13,9 @@ from emsr import plugins
 from emsr.layers.blocks import conv, leaky, resize, trunk
 from emsr.layers.flow import SpyNet, warp
 from emsr.layers.upscale import upsampler
+from emsr.models import recipe
 from emsr.models.checkpoint import fill
-from emsr.models.section import states_of
+from emsr.models.section import check_counts, check_scale, states_of
 from emsr.models.stage import Stage
 
 SCALES = (2, 4, 8, 16)
@@ -97,9 +98,7 @@ RECIPES: dict[str, tuple[Stage, ...]] = {
     "small": (
         replace(_FLOW, steps=400, learning_rate=1e-3, warmup=50, minimum_rate=1e-5, weight_ema=0.995, clip=1.0,
                 validate_every=100, checkpoint_every=100),
-        replace(_IMAGE, steps=6_000, batch=2, learning_rate=1e-3, warmup=100, minimum_rate=1e-5, weight_ema=0.995,
-                precision="bfloat16", image_error="absolute", slow_from=500, depth=7, depth_overlap=2, clip=1.0,
-                validate_every=500, checkpoint_every=250),
+        recipe.small(_IMAGE, batch=2, image_error="absolute", slow=("flow",), slow_from=500, depth=7, depth_overlap=2),
     ),
 }  # fmt: skip
 _PATCHES = {  # lr pixels: 256 of hr; small: so that a step takes about as long as one of edsr's small
@@ -133,13 +132,11 @@ def build(scale: int, sections: int, options: Options) -> BasicVsr:
 
     Raises ValueError for a scale or options that it cannot have.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale {scale} is not one of basicvsr's: use one of {', '.join(map(str, SCALES))}")
+    check_scale("basicvsr", scale, SCALES)
     if options.flow not in FLOWS:
         raise ValueError(plugins.unknown("option flow", options.flow, FLOWS))
-    for name in ("width", "blocks", "tail", "flow_levels"):
-        if (value := getattr(options, name)) < 1:
-            raise ValueError(f"{name} {value} makes no basicvsr: use 1 or more")
+    counts = ("width", "blocks", "tail", "flow_levels")
+    check_counts("basicvsr", **{name: getattr(options, name) for name in counts})
     return BasicVsr(scale, sections, options)
 
 

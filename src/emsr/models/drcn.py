@@ -9,10 +9,8 @@ from torch.nn import functional as F
 
 from emsr.layers.blocks import conv, he
 from emsr.layers.ensemble import Ensemble
-from emsr.layers.upscale import bicubic
 from emsr.models import recipe
-from emsr.models.section import Refiner, check_counts, check_scale
-from emsr.models.stage import Stage
+from emsr.models.section import EnsembleRefiner, check_counts, check_scale
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -35,16 +33,10 @@ PRESETS = {
 _PUBLISHED = replace(
     recipe.PUBLISHED, image_error="squared", weight_decay=1e-4, early_weight=1.0, early_until=1.0
 )  # the images of the turns learn first, their mean last
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {"published": recipe.PATCHES, "small": {2: 44, 3: 29, 4: 22, 8: 11, 16: 5}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 44, 3: 29, 4: 22, 8: 11, 16: 5}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Drcn:
@@ -57,7 +49,7 @@ def build(scale: int, sections: int, options: Options) -> Drcn:
     return Drcn(scale, sections, options)
 
 
-class Drcn(Refiner):
+class Drcn(EnsembleRefiner):
     """Features, a convolution that begins as the identity and is applied in turns, the same last layers after each."""
 
     def __init__(self, scale: int, sections: int, options: Options) -> None:
@@ -72,17 +64,8 @@ class Drcn(Refiner):
         if self.again.bias is not None:
             nn.init.zeros_(self.again.bias)
 
-    def refine(self, large: Tensor) -> Tensor:
-        """The enlarged section (batch, 1, y, x) -> a better one, not clamped."""
-        sr: Tensor = self.mean(self._turns(large))
-        return sr
-
-    def images(self, lr: Tensor) -> list[Tensor]:
-        """(batch, sections, 1, y, x) -> the image of each turn, then sr; each (batch, 1, scale*y, scale*x)."""
-        turns = self._turns(bicubic(lr[:, lr.shape[1] // 2], self.scale))
-        return [*turns, self.mean(turns)]
-
-    def _turns(self, large: Tensor) -> list[Tensor]:
+    def each(self, large: Tensor) -> list[Tensor]:
+        """The enlarged section (batch, 1, y, x) -> the image of each turn."""
         features, made = self.embed(large), []
         for _ in range(self.recursions):
             features = F.relu(self.again(features))

@@ -185,12 +185,3 @@ def _halo(levels: Sequence[Level]) -> int:
         halo = -(-halo // 2) + level.pyramid.reach
         halo += sum(block.phi.radius + max(block.rho.radius, block.eta.radius) for block in blocks)
     return halo
-
-
-def check(name: str, scale: int, scales: Sequence[int], numbers: dict[str, int]) -> None:
-    """Raise ValueError for a scale that model ``name`` does not have, or a number under 1."""
-    if scale not in scales:
-        raise ValueError(f"scale {scale} is not one of {name}'s: use one of {', '.join(map(str, scales))}")
-    for option, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{option} {number} makes no {name}: use 1 or more")

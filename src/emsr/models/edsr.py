@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from emsr.layers.blocks import conv, trunk
 from emsr.layers.upscale import upsampler
-from emsr.models.section import SingleSection
-from emsr.models.stage import Stage
+from emsr.models import recipe
+from emsr.models.section import SingleSection, check_scale
 
 SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -33,34 +33,13 @@ PRESETS = {
     "small": Options(width=48, blocks=10, res_scale=1.0, mean=0.5),
 }
 
-_PUBLISHED = Stage(
-    "image",
-    "image",
-    steps=300_000,
-    batch=16,
-    patch=48,
-    learning_rate=1e-4,
-    betas=(0.9, 0.999),
-    schedule="halvings",
-    halvings=(200_000,),
-    validate_every=5_000,
-    checkpoint_every=5_000,
+_PUBLISHED = replace(recipe.PUBLISHED, halvings=(200_000,))
+_BASELINE = dict.fromkeys(SCALES, 48)
+stages = recipe.stages(
+    # small: about 25 minutes of one core, a step about as long at each scale
+    {"published": _PUBLISHED, "full": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"published": _BASELINE, "full": _BASELINE, "small": {2: 56, 4: 40, 8: 24, 16: 12}},
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "full": (_PUBLISHED,),
-    # about 25 minutes of one core
-    "small": (replace(_PUBLISHED, steps=6_000, batch=4, learning_rate=1e-3, betas=(0.9, 0.99), schedule="cosine",
-                      halvings=(), warmup=100, minimum_rate=1e-5, weight_ema=0.995, precision="bfloat16",
-                      validate_every=500, checkpoint_every=250, clip=1.0),),
-}  # fmt: skip
-_PATCHES = {"small": {2: 56, 4: 40, 8: 24, 16: 12}}  # lr pixels, so that a step takes about as long at each scale
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    (stage,) = RECIPES[preset]
-    return (replace(stage, patch=_PATCHES[preset][scale]) if preset in _PATCHES else stage,)
 
 
 def build(scale: int, sections: int, options: Options) -> Edsr:
@@ -68,8 +47,7 @@ def build(scale: int, sections: int, options: Options) -> Edsr:
 
     Raises ValueError for a scale or options that it cannot have.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale {scale} is not one of edsr's: use one of {', '.join(map(str, SCALES))}")
+    check_scale("edsr", scale, SCALES)
     if min(options.width, options.blocks) < 1:
         raise ValueError(f"width {options.width} and blocks {options.blocks} make no edsr: use 1 or more of each")
     if not (0 <= options.res_scale < math.inf and 0 <= options.mean <= 1):

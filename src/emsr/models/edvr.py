@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -18,7 +18,8 @@ from emsr.layers.attention import SectionAttention
 from emsr.layers.blocks import conv, leaky, resize, trunk
 from emsr.layers.prior import Pyramid
 from emsr.layers.upscale import upsampler
-from emsr.models.section import odd, states_of
+from emsr.models import recipe
+from emsr.models.section import check_counts, check_scale, odd, states_of
 from emsr.models.stage import Stage
 
 SCALES = (2, 4, 8, 16)
@@ -62,24 +63,12 @@ _PUBLISHED = Stage(
     validate_every=5_000,
     checkpoint_every=5_000,
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "large": (_PUBLISHED,),
-    "small": (replace(_PUBLISHED, steps=6_000, batch=4, learning_rate=1e-3, schedule="cosine", restarts=(), periods=(),
-                      warmup=100, minimum_rate=1e-5, weight_ema=0.995, precision="bfloat16", image_error="absolute",
-                      validate_every=500, checkpoint_every=250, clip=1.0),),
-}  # fmt: skip
-_PATCHES = {  # lr pixels: 256 of hr; small: so that a step takes about as long as one of edsr's small
-    "published": {2: 128, 4: 64, 8: 32, 16: 16},
-    "large": {2: 128, 4: 64, 8: 32, 16: 16},
-    "small": {2: 40, 4: 32, 8: 24, 16: 12},
-}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    (stage,) = RECIPES[preset]
-    return (replace(stage, patch=_PATCHES[preset][scale]),)
+_HR_256 = {2: 128, 4: 64, 8: 32, 16: 16}  # lr pixels
+stages = recipe.stages(
+    # small: a step takes about as long as one of edsr's small
+    {"published": _PUBLISHED, "large": _PUBLISHED, "small": recipe.small(_PUBLISHED, image_error="absolute")},
+    {"published": _HR_256, "large": _HR_256, "small": {2: 40, 4: 32, 8: 24, 16: 12}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Edvr:
@@ -87,11 +76,9 @@ def build(scale: int, sections: int, options: Options) -> Edvr:
 
     Raises ValueError for a scale, a number of sections or options that it cannot have.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale {scale} is not one of edvr's: use one of {', '.join(map(str, SCALES))}")
-    for name in ("width", "front_blocks", "back_blocks", "deformable_groups", "tail"):
-        if (value := getattr(options, name)) < 1:
-            raise ValueError(f"{name} {value} makes no edvr: use 1 or more")
+    check_scale("edvr", scale, SCALES)
+    counts = ("width", "front_blocks", "back_blocks", "deformable_groups", "tail")
+    check_counts("edvr", **{name: getattr(options, name) for name in counts})
     return Edvr(scale, odd(sections), options)
 
 

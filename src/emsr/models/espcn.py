@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from emsr.layers.blocks import conv
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -31,16 +30,10 @@ PRESETS = {
 _PUBLISHED = replace(
     recipe.PUBLISHED, image_error="squared", learning_rate=1e-3, halvings=(240_000,), halving=0.1, slow=("last",)
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED, batch=32),),
-}
-_PATCHES = {"published": recipe.PATCHES, "small": {2: 64, 3: 64, 4: 64, 8: 40, 16: 20}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "small": recipe.small(_PUBLISHED, batch=32)},
+    {"small": {2: 64, 3: 64, 4: 64, 8: 40, 16: 20}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Espcn:

@@ -13,8 +13,9 @@ from emsr.layers.blocks import conv
 from emsr.layers.encoders import encoder
 from emsr.layers.implicit import Corner, Perceptron, Points, bilinear, centres, every, rows
 from emsr.layers.texture import LocalAttention, SelfTexture, Texture
-from emsr.models.real_scale import RealScale, Rows, Scale, check, recipe
-from emsr.models.stage import Stage
+from emsr.models import real_scale, recipe
+from emsr.models.real_scale import RealScale, Rows, check
+from emsr.scales import Scale
 
 SCALES = (2, 4, 8, 16)  # among those of SCALE_RANGE
 SCALE_RANGE = (1.0, 16.0)
@@ -46,15 +47,7 @@ class Options:
 
 _PAPER = Options(
     encoder="swinir",
-    width=64,
-    blocks=16,
-    embedding=180,
-    groups=6,
-    layers=6,
-    heads=6,
-    window=8,
-    mlp_ratio=2,
-    drop_path=0.1,
+    **real_scale.ENCODERS,
     attention_heads=8,
     texture=256,
     hidden=(256, 256, 256),
@@ -78,35 +71,32 @@ PRESETS = {
     ),
 }
 
-_PUBLISHED = Stage(
-    "image",
-    "scales",
+_PUBLISHED = replace(
+    real_scale.PUBLISHED,
     steps=2_300_000,
     batch=4,
-    patch=48,
     learning_rate=2e-4,
-    betas=(0.9, 0.999),
-    schedule="halvings",
     halvings=(1_150_000, 1_840_000, 2_070_000, 2_185_000),
     validate_every=20_000,
-    checkpoint_every=5_000,
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "edsr": (_PUBLISHED,),
-    "em": (replace(_PUBLISHED, steps=300_000, batch=16, schedule="cosine", halvings=(), scales=(1.0, 16.0),
-                   scales_drawn="logarithmic", validate_every=5_000),),
-    # about as much arithmetic as edsr's
-    "small": (replace(_PUBLISHED, steps=6_000, batch=4, patch=32, samples=1024, learning_rate=1e-3, betas=(0.9, 0.99),
-                      schedule="cosine", halvings=(), warmup=100, minimum_rate=1e-5, weight_ema=0.995,
-                      precision="bfloat16", validate_every=500, checkpoint_every=250, clip=1.0),),
-}  # fmt: skip
-
-
-def stages(preset: str, scale: Scale) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` for ``scale``: one stage, at random scales."""
-    (stage,) = RECIPES[preset]
-    return (recipe(stage, scale),)
+stages = real_scale.stages(
+    {
+        "published": _PUBLISHED,
+        "edsr": _PUBLISHED,
+        "em": replace(
+            _PUBLISHED,
+            steps=300_000,
+            batch=16,
+            schedule="cosine",
+            halvings=(),
+            scales=(1.0, 16.0),
+            scales_drawn="logarithmic",
+            validate_every=5_000,
+        ),
+        # about as much arithmetic as edsr's
+        "small": recipe.small(_PUBLISHED, patch=32, samples=1024),
+    }
+)
 
 
 def build(scale: Scale, sections: int, options: Options) -> Iste:

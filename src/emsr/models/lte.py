@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from emsr.layers.blocks import conv
 from emsr.layers.encoders import encoder, reach
 from emsr.layers.implicit import Perceptron, Points, bilinear, rows
-from emsr.models.real_scale import RealScale, Rows, Scale, check, recipe
-from emsr.models.stage import Stage
+from emsr.models import real_scale, recipe
+from emsr.models.real_scale import RealScale, Rows, check
+from emsr.scales import Scale
 
 SCALES = (2, 4, 8, 16)  # among those of SCALE_RANGE
 SCALE_RANGE = (1.0, 16.0)
@@ -41,15 +42,7 @@ class Options:
 
 _PAPER = Options(
     encoder="edsr",
-    width=64,
-    blocks=16,
-    embedding=180,
-    groups=6,
-    layers=6,
-    heads=6,
-    window=8,
-    mlp_ratio=2,
-    drop_path=0.1,
+    **real_scale.ENCODERS,
     texture=256,
     hidden=(256, 256, 256),
 )
@@ -59,33 +52,16 @@ PRESETS = {
     "small": replace(_PAPER, width=48, blocks=10, texture=128, hidden=(128, 128, 128)),
 }
 
-_PUBLISHED = Stage(
-    "image",
-    "scales",
-    steps=1_000_000,
-    batch=16,
-    patch=48,
-    learning_rate=1e-4,
-    betas=(0.9, 0.999),
-    schedule="halvings",
-    halvings=(200_000, 400_000, 600_000, 800_000),
-    validate_every=10_000,
-    checkpoint_every=5_000,
+stages = real_scale.stages(
+    {
+        "published": real_scale.PUBLISHED,
+        "swinir": replace(
+            real_scale.PUBLISHED, batch=32, learning_rate=2e-4, halvings=(500_000, 800_000, 900_000, 950_000)
+        ),
+        # about as much arithmetic as edsr's
+        "small": recipe.small(real_scale.PUBLISHED, patch=40),
+    }
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "swinir": (replace(_PUBLISHED, batch=32, learning_rate=2e-4, halvings=(500_000, 800_000, 900_000, 950_000)),),
-    # about as much arithmetic as edsr's
-    "small": (replace(_PUBLISHED, steps=6_000, batch=4, patch=40, learning_rate=1e-3, betas=(0.9, 0.99),
-                      schedule="cosine", halvings=(), warmup=100, minimum_rate=1e-5, weight_ema=0.995,
-                      precision="bfloat16", validate_every=500, checkpoint_every=250, clip=1.0),),
-}  # fmt: skip
-
-
-def stages(preset: str, scale: Scale) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` for ``scale``: one stage, at random scales."""
-    (stage,) = RECIPES[preset]
-    return (recipe(stage, scale),)
 
 
 def build(scale: Scale, sections: int, options: Options) -> Lte:

@@ -11,7 +11,6 @@ from emsr.layers.blocks import PlainBlock, conv, trunk
 from emsr.layers.upscale import upsampler
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -36,21 +35,10 @@ PRESETS = {
 }
 
 _PUBLISHED = replace(recipe.PUBLISHED, objective="heads", halvings=(200_000,))
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "published_16": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {
-    "published": recipe.PATCHES,
-    "published_16": recipe.PATCHES,
-    "small": {2: 44, 3: 44, 4: 44, 8: 33, 16: 21},
-}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "published_16": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 44, 3: 44, 4: 44, 8: 33, 16: 21}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Mdsr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,8 @@ from torch.nn import functional as F
 
 from emsr.layers.blocks import Recursive, conv
 from emsr.layers.ensemble import Ensemble
-from emsr.layers.upscale import bicubic
 from emsr.models import recipe
-from emsr.models.section import Refiner, check_counts, check_scale
-from emsr.models.stage import Stage
+from emsr.models.section import EnsembleRefiner, check_counts, check_scale
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -35,29 +33,12 @@ PRESETS = {
     "small": Options(width=32, blocks=3, recursions=3, norm=False),
 }
 
-_PUBLISHED = replace(
-    recipe.PUBLISHED,
-    image_error="squared",
-    image_weight=31**2 / 2,  # half the sum over a patch of 31 x 31, to which the learning rate belongs
-    optimiser="sgd",
-    betas=(0.9, 0.0),
-    weight_decay=1e-4,
-    learning_rate=0.1,
-    halvings=(75_000, 150_000, 225_000),
-    halving=0.1,
-    clip_change=0.01,
-    early_weight=6 / 7,  # the images of the six blocks and sr count alike
+# the images of the six blocks and sr count alike
+_PUBLISHED = recipe.descent(31, halvings=(75_000, 150_000, 225_000), halving=0.1, early_weight=6 / 7)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "small": recipe.small(_PUBLISHED, early_weight=3 / 4)},
+    {"small": {2: 44, 3: 29, 4: 22, 8: 11, 16: 5}},
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED, early_weight=3 / 4),),
-}
-_PATCHES = {"published": recipe.PATCHES, "small": {2: 44, 3: 29, 4: 22, 8: 11, 16: 5}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
 
 
 def build(scale: int, sections: int, options: Options) -> Memnet:
@@ -91,7 +72,7 @@ class Memory(nn.Module):
         return gated
 
 
-class Memnet(Refiner):
+class Memnet(EnsembleRefiner):
     """Features, memory blocks, an image of each by the same last convolution, and their mean."""
 
     def __init__(self, scale: int, sections: int, options: Options) -> None:
@@ -101,17 +82,8 @@ class Memnet(Refiner):
         self.last = conv(options.width, 1)
         self.mean = Ensemble(options.blocks)
 
-    def refine(self, large: Tensor) -> Tensor:
-        """The enlarged section (batch, 1, y, x) -> a better one, not clamped."""
-        sr: Tensor = self.mean(self._each(large))
-        return sr
-
-    def images(self, lr: Tensor) -> list[Tensor]:
-        """(batch, sections, 1, y, x) -> the image of each block, then sr; each (batch, 1, scale*y, scale*x)."""
-        each = self._each(bicubic(lr[:, lr.shape[1] // 2], self.scale))
-        return [*each, self.mean(each)]
-
-    def _each(self, large: Tensor) -> list[Tensor]:
+    def each(self, large: Tensor) -> list[Tensor]:
+        """The enlarged section (batch, 1, y, x) -> the image of each block."""
         remembered = [self.first(large)]
         for block in self.blocks:
             remembered.append(block(remembered))

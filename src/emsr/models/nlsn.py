@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from emsr.layers.blocks import conv, trunk
 from emsr.layers.sparse_attention import SparseAttention
 from emsr.layers.upscale import upsampler
-from emsr.models.section import SingleSection
-from emsr.models.stage import Stage
+from emsr.models import recipe
+from emsr.models.section import SingleSection, check_scale
 
 SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -40,35 +40,12 @@ PRESETS = {
     "small": Options(width=48, blocks=8, every=8, hashes=4, chunk=48, res_scale=1.0, attention_scale=0.1, mean=0.5),
 }
 
-_PUBLISHED = Stage(
-    "image",
-    "image",
-    steps=1_000_000,
-    batch=16,
-    patch=48,
-    learning_rate=1e-4,
-    betas=(0.9, 0.999),
-    schedule="halvings",
-    halvings=(200_000, 400_000, 600_000, 800_000),
-    validate_every=5_000,
-    checkpoint_every=5_000,
+_PUBLISHED = replace(recipe.PUBLISHED, steps=1_000_000, halvings=(200_000, 400_000, 600_000, 800_000))
+stages = recipe.stages(
+    # small: a step takes about what one of edsr's small takes
+    {"published": _PUBLISHED, "lite": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 56, 4: 40, 8: 24, 16: 12}},
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "lite": (_PUBLISHED,),
-    # a step takes about what one of edsr's small takes
-    "small": (replace(_PUBLISHED, steps=6_000, batch=4, learning_rate=1e-3, betas=(0.9, 0.99), schedule="cosine",
-                      halvings=(), warmup=100, minimum_rate=1e-5, weight_ema=0.995, precision="bfloat16",
-                      validate_every=500, checkpoint_every=250, clip=1.0),),
-}  # fmt: skip
-_PATCHES = {2: 48, 4: 48, 8: 32, 16: 32}  # lr pixels
-_SMALL_PATCHES = {2: 56, 4: 40, 8: 24, 16: 12}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    (stage,) = RECIPES[preset]
-    return (replace(stage, patch=(_SMALL_PATCHES if preset == "small" else _PATCHES)[scale]),)
 
 
 def build(scale: int, sections: int, options: Options, channels: int = 1) -> Nlsn:
@@ -76,8 +53,7 @@ def build(scale: int, sections: int, options: Options, channels: int = 1) -> Nls
 
     Raises ValueError for a scale or options that it cannot have.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale {scale} is not one of nlsn's: use one of {', '.join(map(str, SCALES))}")
+    check_scale("nlsn", scale, SCALES)
     if min(options.width, options.blocks, options.every) < 1:
         raise ValueError(
             f"width {options.width}, blocks {options.blocks} and every {options.every} make no nlsn: use 1 or more"

@@ -11,7 +11,6 @@ from emsr.layers.blocks import PlainBlock, conv
 from emsr.layers.upscale import upsampler
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -35,16 +34,10 @@ PRESETS = {
 }
 
 _PUBLISHED = replace(recipe.PUBLISHED, steps=1_000_000, halvings=(200_000, 400_000, 600_000, 800_000))
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {"published": dict.fromkeys(SCALES, 48), "small": {2: 54, 3: 46, 4: 40, 8: 24, 16: 12}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"published": dict.fromkeys(SCALES, 48), "small": {2: 54, 3: 46, 4: 40, 8: 24, 16: 12}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Rcan:

@@ -12,7 +12,6 @@ from emsr.layers.dense import ResidualDense
 from emsr.layers.upscale import upsampler
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -36,21 +35,10 @@ PRESETS = {
 }
 
 _PUBLISHED = replace(recipe.PUBLISHED, halvings=(200_000,))
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "published_a": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {
-    "published": recipe.PATCHES,
-    "published_a": recipe.PATCHES,
-    "small": {2: 52, 3: 47, 4: 43, 8: 30, 16: 17},
-}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "published_a": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 52, 3: 47, 4: 43, 8: 30, 16: 17}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Rdn:

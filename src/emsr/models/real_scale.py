@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from emsr.layers.implicit import Points, centres, every
+from emsr.models import recipe
 from emsr.models.section import SingleSection
 from emsr.models.stage import Stage
+from emsr.scales import Scale, pair
 
-Scale = float | tuple[float, float]  # one of both axes, or (y, x)
+PUBLISHED = replace(
+    recipe.PUBLISHED,
+    objective="scales",
+    steps=1_000_000,
+    halvings=(200_000, 400_000, 600_000, 800_000),
+    validate_every=10_000,
+)
+ENCODERS: dict[str, Any] = {  # options of layers.encoders as published
+    **{"width": 64, "blocks": 16},
+    **{"embedding": 180, "groups": 6, "layers": 6, "heads": 6, "window": 8, "mlp_ratio": 2, "drop_path": 0.1},
+}
 BLOCK = 2**14  # points that are decoded at once
 Rows = tuple[Tensor, ...]
-
-
-def pair(scale: Scale) -> tuple[float, float]:
-    """The scales along y and x."""
-    y, x = scale if isinstance(scale, Sequence) else (scale, scale)
-    return y, x
 
 
 class RealScale(SingleSection):
@@ -93,10 +99,20 @@ def check(model: str, scale: Scale, limits: tuple[float, float], options: Any) -
         raise ValueError(f"hidden {list(options.hidden)} makes no decoder: use layers of 1 or more")
 
 
-def recipe(stage: Stage, scale: Scale) -> Stage:
-    """``stage``, if it names no scales, for weights that are wanted at ``scale``: trained from 1 to 4, as published, or
-    to ``scale`` if that is more, then with as many steps in each octave."""
-    if stage.scales:
-        return stage
-    largest = max(4.0, *pair(scale))
-    return replace(stage, scales=(1.0, largest), scales_drawn="uniform" if largest == 4 else "logarithmic")
+def stages(recipes: Mapping[str, Stage]) -> Callable[[str, Scale], tuple[Stage, ...]]:
+    """``stages`` of a model that one stage trains at random scales: ``recipes`` by preset.
+
+    A recipe that names no scales, for weights that are wanted at a scale, is trained from 1 to 4, as published, or to
+    that scale if it is more, then with as many steps in each octave.
+    """
+
+    def stages(preset: str, scale: Scale) -> tuple[Stage, ...]:
+        """The training recipe of ``preset`` for ``scale``: one stage, at random scales."""
+        stage = recipes[preset]
+        if stage.scales:
+            return (stage,)
+        largest = max(4.0, *pair(scale))
+        drawn: Literal["uniform", "logarithmic"] = "uniform" if largest == 4 else "logarithmic"
+        return (replace(stage, scales=(1.0, largest), scales_drawn=drawn),)
+
+    return stages

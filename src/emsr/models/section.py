@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from emsr.layers.ensemble import Ensemble
 from emsr.layers.upscale import bicubic
 from emsr.scales import Scale
 
@@ -61,6 +62,26 @@ class Refiner(SingleSection):
     def enlarge(self, lr: Tensor) -> Tensor:
         """(batch, 1, y, x) in [0, 1] -> (batch, 1, scale*y, scale*x), not clamped."""
         return self.refine(bicubic(lr, self.scale))
+
+
+class EnsembleRefiner(Refiner):
+    """A refiner that makes several images on its way; sr is their mean by weights that are learned, ``mean``."""
+
+    mean: Ensemble
+
+    @abstractmethod
+    def each(self, large: Tensor) -> list[Tensor]:
+        """The enlarged section (batch, 1, y, x) -> the images in order, each of its size."""
+
+    def refine(self, large: Tensor) -> Tensor:
+        """The enlarged section (batch, 1, y, x) -> a better one, not clamped."""
+        sr: Tensor = self.mean(self.each(large))
+        return sr
+
+    def images(self, lr: Tensor) -> list[Tensor]:
+        """(batch, sections, 1, y, x) -> the images in order, then sr; each (batch, 1, scale*y, scale*x)."""
+        each = self.each(bicubic(lr[:, lr.shape[1] // 2], self.scale))
+        return [*each, self.mean(each)]
 
 
 def check_scale(model: str, scale: int, legal: Sequence[int]) -> None:

@@ -12,8 +12,9 @@ from emsr.layers.blocks import conv, resize, up
 from emsr.layers.invertible import Dense, Module, Transform
 from emsr.layers.sparse_attention import SparseAttention
 from emsr.layers.upscale import steps
-from emsr.models import irn
-from emsr.models.dual import POSITIONS, PYRAMIDS, Dual, Invertible, Latents, Lift, check
+from emsr.models import dual_recipe
+from emsr.models.dual import POSITIONS, PYRAMIDS, Dual, Invertible, Latents, Lift
+from emsr.models.section import check_counts, check_scale
 
 SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -55,20 +56,13 @@ PRESETS = {
 }  # fmt: skip
 
 _PUBLISHED = replace(
-    irn._PUBLISHED,
+    dual_recipe.PUBLISHED,
     steps=400_000,
     batch=4,
     halvings=(80_000, 160_000, 240_000, 320_000),
     image_error="absolute",
 )
-_HR_SIDE = 224  # of a published patch
-
-
-def stages(preset: str, scale: int) -> tuple[irn.Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage, with what the paper leaves open as IRN has it."""
-    if preset == "small":
-        return (irn.small(_PUBLISHED, scale),)
-    return (irn.per_voxel(replace(_PUBLISHED, patch=_HR_SIDE // scale), scale),)
+stages = dual_recipe.stages(_PUBLISHED, hr_side=224)  # what the paper leaves open is as IRN has it
 
 
 def build(scale: int, sections: int, options: Options, channels: int = 1) -> Dual:
@@ -76,8 +70,10 @@ def build(scale: int, sections: int, options: Options, channels: int = 1) -> Dua
 
     Raises ValueError for a scale or options that it cannot have.
     """
-    numbers = {"blocks": options.blocks, "layers": options.layers, "growth": options.growth, "width": options.width}
-    check("snadn", scale, SCALES, numbers | ({"max_h": options.max_h} if options.max_h else {}))
+    check_scale("snadn", scale, SCALES)
+    check_counts("snadn", blocks=options.blocks, layers=options.layers, growth=options.growth, width=options.width)
+    if options.max_h:
+        check_counts("snadn", max_h=options.max_h)
     choices = {"variant": VARIANTS, "pyramid": tuple(PYRAMIDS), "nlsa_position": POSITIONS}
     for name, choice in choices.items():
         if getattr(options, name) not in choice:

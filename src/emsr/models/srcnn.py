@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from emsr.models import recipe
 from emsr.models.section import Refiner, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -31,21 +30,10 @@ PRESETS = {
 }
 
 _PUBLISHED = replace(recipe.PUBLISHED, image_error="squared", halvings=(), slow=("last",))
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "published_915": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {
-    "published": recipe.PATCHES,
-    "published_915": recipe.PATCHES,
-    "small": {2: 80, 3: 53, 4: 40, 8: 20, 16: 10},
-}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "published_915": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 80, 3: 53, 4: 40, 8: 20, 16: 10}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Srcnn:

@@ -13,7 +13,6 @@ from emsr.layers.dense import Dense
 from emsr.layers.upscale import steps
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -36,16 +35,10 @@ PRESETS = {
 }
 
 _PUBLISHED = replace(recipe.PUBLISHED, image_error="squared")
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {"published": recipe.PATCHES, "small": {2: 54, 4: 48, 8: 36, 16: 21}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 54, 4: 48, 8: 36, 16: 21}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Srdensenet:

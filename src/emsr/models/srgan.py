@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from emsr.layers.blocks import normalised
 from emsr.models import recipe, srresnet
 from emsr.models.section import check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -55,19 +54,14 @@ _PUBLISHED = replace(
     perceptual_error="squared",
 )
 _PIXELS = replace(_PUBLISHED, image_error="absolute", adversarial_image=1.0, perceptual_weight=0.0)
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    # image 0.01, features 1 and the discriminator 0.005 where the features have weights
-    "published_plain": (replace(_PIXELS, adversarial_image=0.01, perceptual_weight=1.0, adversarial_weight=0.005,
-                                perceptual_error="absolute"),),
-    "small": (recipe.small(_PIXELS, adversarial_from=4_000),),
-}  # fmt: skip
-_PATCHES = {"published": srresnet.PATCHES, "published_plain": srresnet.PATCHES, "small": srresnet.SMALL}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage, pixels first and then the discriminator too."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+# image 0.01, features 1 and the discriminator 0.005 where the features have weights
+_PLAIN_RECIPE = replace(
+    _PIXELS, adversarial_image=0.01, perceptual_weight=1.0, adversarial_weight=0.005, perceptual_error="absolute"
+)
+stages = recipe.stages(  # pixels first and then the discriminator too
+    {"published": _PUBLISHED, "published_plain": _PLAIN_RECIPE, "small": recipe.small(_PIXELS, adversarial_from=4_000)},
+    srresnet.PATCHES,
+)
 
 
 def build(scale: int, sections: int, options: Options) -> srresnet.Generator:

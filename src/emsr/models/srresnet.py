@@ -10,7 +10,6 @@ from emsr.layers.blocks import NormalisedBlock, conv, normalised
 from emsr.layers.upscale import upsampler
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -32,20 +31,14 @@ PRESETS = {
     "small": Options(width=48, blocks=9, batch_norm=False),
 }
 
-PATCHES = {2: 48, 3: 32, 4: 24, 8: 24, 16: 16}  # 96 hr pixels, and at x8 and x16 what there is room for
+_LARGE = {2: 48, 3: 32, 4: 24, 8: 24, 16: 16}  # 96 hr pixels, and at x8 and x16 what there is room for
+PATCHES = {"published": _LARGE, "published_plain": _LARGE, "small": {2: 56, 3: 46, 4: 39, 8: 23, 16: 11}}
 _PUBLISHED = replace(recipe.PUBLISHED, steps=1_000_000, schedule="halvings", halvings=(), image_error="squared")
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "published_plain": (replace(_PUBLISHED, image_error="absolute"),),
-    "small": (recipe.small(replace(_PUBLISHED, image_error="absolute")),),
-}
-SMALL = {2: 56, 3: 46, 4: 39, 8: 23, 16: 11}
-_PATCHES = {"published": PATCHES, "published_plain": PATCHES, "small": SMALL}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+_PLAIN = replace(_PUBLISHED, image_error="absolute")
+stages = recipe.stages(
+    {"published": _PUBLISHED, "published_plain": _PLAIN, "small": recipe.small(_PLAIN)},
+    PATCHES,
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Generator:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from emsr.layers.blocks import conv, he
 from emsr.models import recipe
 from emsr.models.section import Refiner, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -29,28 +28,11 @@ PRESETS = {
     "small": Options(width=32, depth=20),
 }
 
-_PUBLISHED = replace(
-    recipe.PUBLISHED,
-    image_error="squared",
-    image_weight=41**2 / 2,  # half the sum over a patch of 41 x 41, to which the learning rate belongs
-    optimiser="sgd",
-    betas=(0.9, 0.0),
-    weight_decay=1e-4,
-    learning_rate=0.1,
-    halvings=(75_000, 150_000, 225_000),
-    halving=0.1,
-    clip_change=0.01,
+_PUBLISHED = recipe.descent(41, halvings=(75_000, 150_000, 225_000), halving=0.1)
+stages = recipe.stages(
+    {"published": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
+    {"small": {2: 46, 3: 30, 4: 23, 8: 11, 16: 5}},
 )
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "small": (recipe.small(_PUBLISHED),),
-}
-_PATCHES = {"published": recipe.PATCHES, "small": {2: 46, 3: 30, 4: 23, 8: 11, 16: 5}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
 
 
 def build(scale: int, sections: int, options: Options) -> Vdsr:

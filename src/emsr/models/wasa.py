@@ -17,7 +17,6 @@ from emsr.layers.upscale import bicubic, upsampler
 from emsr.layers.wavelet import WaveletBlock
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_counts, check_scale
-from emsr.models.stage import Stage
 
 SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
@@ -47,18 +46,15 @@ PRESETS = {
 }
 
 _PUBLISHED = replace(recipe.PUBLISHED, halvings=(60_000, 120_000, 180_000, 240_000))
-RECIPES: dict[str, tuple[Stage, ...]] = {
-    "published": (_PUBLISHED,),
-    "published_perceptual": (replace(_PUBLISHED, perceptual_weight=0.1),),
-    "small": (recipe.small(_PUBLISHED),),
-}
 _HALF = dict.fromkeys(SCALES, 32)
-_PATCHES = {"published": _HALF, "published_perceptual": _HALF, "small": {2: 54, 4: 46, 8: 32, 16: 16}}
-
-
-def stages(preset: str, scale: int) -> tuple[Stage, ...]:
-    """The training recipe of ``preset`` at ``scale``: one stage."""
-    return recipe.stages(RECIPES, _PATCHES, preset, scale)
+stages = recipe.stages(
+    {
+        "published": _PUBLISHED,
+        "published_perceptual": replace(_PUBLISHED, perceptual_weight=0.1),
+        "small": recipe.small(_PUBLISHED),
+    },
+    {"published": _HALF, "published_perceptual": _HALF, "small": {2: 54, 4: 46, 8: 32, 16: 16}},
+)
 
 
 def build(scale: int, sections: int, options: Options) -> Wasa:

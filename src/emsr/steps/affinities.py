@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emsr import durable
-from emsr.plan import shard_name
+from emsr.shards import shard_name
 from emsr.steps import jobs, proof
 
 if TYPE_CHECKING:

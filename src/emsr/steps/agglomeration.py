@@ -10,6 +10,7 @@ from typing import Any
 
 from emsr import durable, plan
 from emsr.geometry import Box, ShardGrid, triple
+from emsr.shards import shard_name
 from emsr.steps.proof import PROVED
 
 AGGLOMERATE_RESULT = 1
@@ -76,10 +77,10 @@ def _graphs(
     grid = ShardGrid(triple(of["shape"]), triple(of["shard"]))
     ids = open_array((path.parent / of["array"]).resolve())
     near = open_array((Path(settings["affinities"]).parent / affinities["array"]).resolve())
-    made = [index for index in grid.indices if of["shards"][plan.shard_name(index)] != OF_NOTHING]
+    made = [index for index in grid.indices if of["shards"][shard_name(index)] != OF_NOTHING]
 
     def make(box: Box) -> Path:
-        name, inputs = plan.shard_name(grid.holding(box.start)), _inputs(grid, box, of, affinities)
+        name, inputs = shard_name(grid.holding(box.start)), _inputs(grid, box, of, affinities)
         file = folder / f"{name}.npz"
         if graph_files.is_of(file, inputs):
             return file
@@ -99,6 +100,6 @@ def _inputs(grid: ShardGrid, box: Box, fragments: Mapping[str, Any], affinities:
     own = grid.holding(box.start)
     low = triple([max(number - 1, 0) for number in own])
     near = Box(low, triple([number + 1 for number in own])).indices()
-    named = [plan.shard_name(index) for index in near]
+    named = [shard_name(index) for index in near]
     voxels = [[fragments["shards"][name], affinities["shards"][name]] for name in named]
     return plan.settings_sha256([grid.shape, box.start, box.stop, voxels])

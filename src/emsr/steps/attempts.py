@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emsr import durable
 from emsr.geometry import Triple
-from emsr.plan import shard_name
+from emsr.shards import shard_name
 
 if TYPE_CHECKING:
     from emsr.inference.records import Records

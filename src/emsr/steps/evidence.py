@@ -23,6 +23,7 @@ from emsr.report.evidence import (
     TrainingEvidence,
     VolumeEvidence,
 )
+from emsr.shards import parse_job
 from emsr.steps import crops, segment_evidence
 from emsr.steps.throughput import throughput
 
@@ -104,7 +105,7 @@ def job_count(folder: Path) -> int:
     """How many jobs made the volume, from the marks that stitching proved it by; 1 where there is no proof."""
     proof = folder / "proof.json"
     marks = durable.read_json(proof).get("marks") or [] if proof.is_file() else []
-    return max((plan.parse_job(Path(mark).stem)[1] for mark in marks), default=1)
+    return max((parse_job(Path(mark).stem)[1] for mark in marks), default=1)
 
 
 def weights_words(config: Json, name: str, card: Json) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emsr import durable, plan
 from emsr.geometry import Box, ShardGrid, Triple, triple
+from emsr.shards import parse_job, shard_name, shards_of_job
 from emsr.steps import jobs, proof
 from emsr.steps.attempts import attempt
 
@@ -67,7 +68,7 @@ def layer_hashes(affinities: Mapping[str, Any], grid: BlockGrid) -> list[str]:
         low, high = max(box.start[0] - grid.halo[0], 0), min(box.stop[0] + grid.halo[0], shards.shape[0])
         read = range(low // deep, -(-high // deep))
         layers = Box((read.start, 0, 0), (read.stop, *shards.counts[1:]))
-        named = [plan.shard_name(index) for index in layers.indices()]
+        named = [shard_name(index) for index in layers.indices()]
         voxels, left = [affinities["shards"][name] for name in named], affinities.get("skipped")
         hashes.append(plan.settings_sha256([voxels, left["runs"]] if left else voxels))
     return hashes
@@ -86,9 +87,9 @@ def shard_hashes(affinities: Mapping[str, Any], grid: BlockGrid) -> dict[str, st
         read = _grown(shards.box(index), grid)
         low = [first // edge for first, edge in zip(read.start, shards.shard, strict=True)]
         high = [-(-last // edge) for last, edge in zip(read.stop, shards.shard, strict=True)]
-        named = [plan.shard_name(near) for near in Box(triple(low), triple(high)).indices()]
+        named = [shard_name(near) for near in Box(triple(low), triple(high)).indices()]
         voxels = [[name, affinities["shards"][name]] for name in named]
-        found[plan.shard_name(index)] = plan.settings_sha256([voxels, left.touching(read) if left else []])
+        found[shard_name(index)] = plan.settings_sha256([voxels, left.touching(read) if left else []])
     return found
 
 
@@ -109,9 +110,9 @@ def fragments(settings: dict, allocate: Path, job: str, out: Path, *, workers: i
 
     clock = time.perf_counter()
     stated = jobs.allocated(allocate, settings)
-    number, n = plan.parse_job(job)
+    number, n = parse_job(job)
     records = Records(allocate, stated, plan.settings_sha256(settings))
-    mine = plan.shards_of_job(records.grid, number, n, records.within)
+    mine = shards_of_job(records.grid, number, n, records.within)
     open_ones = [index for index in mine if records.settled(index) is None]
     todo = {records.grid.box(index): index for index in open_ones if index not in records.skipped}
     with attempt(out, records, mine, list(todo.values())) as stats:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from emsr import durable, memory, plan, scales
 from emsr.geometry import Triple, triple
 from emsr.plan import read_within
+from emsr.shards import parse_job, shard_name, shards_of_job
 from emsr.steps.attempts import attempt
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
 
     clock = time.perf_counter()
     stated = allocated(allocate, settings)
-    number, n = plan.parse_job(job)
+    number, n = parse_job(job)
     records = Records(allocate, stated, plan.settings_sha256(without_extent(settings)))
-    mine = plan.shards_of_job(records.grid, number, n, records.within)
+    mine = shards_of_job(records.grid, number, n, records.within)
     open_ones = [index for index in mine if records.settled(index) is None]
     outside = [index for index in open_ones if index in records.skipped]
     todo = [index for index in open_ones if index not in records.skipped]
@@ -95,7 +96,7 @@ def run_job(settings: dict, allocate: Path, job: str, out: Path, *, workers: int
 def write_mark(out: Path, job: str, allocated: Mapping[str, Any], records: Records, mine: list[Triple]) -> None:
     """The mark of a job whose shards all have records."""
     records.refuse_orphan()
-    settled = {plan.shard_name(index): records.settled(index) for index in mine}
+    settled = {shard_name(index): records.settled(index) for index in mine}
     if gone := [name for name, record in settled.items() if record is None]:
         raise ValueError(
             f"shard {gone[0]} of {records.array.name} lost its record while job {job} made others: run it again"
@@ -118,7 +119,7 @@ def located(folder: Path, path: str) -> Path:
 
 
 def write_proof(allocate: Path, settings: Mapping[str, Any], marks: list[Path]) -> None:
-    """Beside `allocate`: the marks that a whole was proved by, for `plan.proved`."""
+    """Beside `allocate`: the marks that a whole was proved by, for `proved`."""
     named = [os.path.relpath(mark, allocate.parent) for mark in marks]
     durable.write_sealed(allocate.parent / "proof.json", {"schema": 1, "settings": settings, "marks": named})
     durable.sweep(allocate.parent)

@@ -9,6 +9,7 @@ from typing import Any
 
 from emsr import durable, plan
 from emsr.geometry import ShardGrid, triple
+from emsr.shards import all_marks, shard_name
 from emsr.steps import jobs
 
 PROVED = ("array", "shape", "shard", "voxel_size_nm", "translation_nm", "weights_sha256", "image_sha256", "shards")
@@ -20,13 +21,13 @@ def prove(settings: dict, allocate: Path, marks: list[Path], out: Path, workers:
     from emsr.inference import proof
     from emsr.inference.records import Records
 
-    marks = plan.all_marks(marks)
+    marks = all_marks(marks)
     stated = jobs.allocated(allocate, settings)
     named = proof.read_marks(marks, stated, plan.read_grid(stated))
     records = Records(allocate, stated, named.settings_sha256)
     shards = proof.whole(records, named)
     check_shards(records, shards, workers)
-    hashes = {plan.shard_name(index): shards.hashes[index] for index in records.grid.indices}
+    hashes = {shard_name(index): shards.hashes[index] for index in records.grid.indices}
     durable.write_sealed(out, card_of(out, records.array, stated, hashes))
     jobs.write_proof(allocate, settings, marks)
 
@@ -45,7 +46,7 @@ def recorded(image: Path, card: Mapping[str, Any]) -> tuple[ShardGrid, Path | No
     grid = ShardGrid(triple(card["shape"]), next(iter(boxes)).shape)
     if not folder.is_dir():
         return grid, None
-    for name in map(plan.shard_name, grid.indices):
+    for name in map(shard_name, grid.indices):
         if not (folder / f"{name}.json").is_file():
             raise ValueError(
                 f"shard {name} of {path.name} has no record, though {image} vouches for it: run emsr repair on the "
@@ -71,7 +72,7 @@ def check_shards(records: Any, shards: Any, workers: int) -> None:
     for box, holds in zip(boxes, each(same, boxes, workers, "checking shards"), strict=True):
         if not holds:
             index = grid.holding(box.start)
-            name, path = plan.shard_name(index), records.path(index)
+            name, path = shard_name(index), records.path(index)
             raise ValueError(
                 f"shard {name} of {records.array.name} does not hold the voxels of its record: remove {path} and the "
                 "marks beside it, and run again"

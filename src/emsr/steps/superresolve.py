@@ -14,6 +14,7 @@ from typing import Any
 
 from emsr import durable, plan
 from emsr.geometry import Triple, triple
+from emsr.shards import all_marks
 from emsr.steps import extent, jobs
 
 ALLOCATE_RESULT = 1
@@ -112,7 +113,7 @@ def stitch(settings: dict, allocate: Path, marks: list[Path], out: Path, *, work
 
     clock = time.perf_counter()
     refuse_taken(out.with_suffix(".zarr"))
-    marks = plan.all_marks(marks)
+    marks = all_marks(marks)
     allocated = jobs.allocated(allocate, settings)
     named = proof.read_marks(marks, allocated, plan.read_grid(allocated))
     records = Records(allocate, allocated, named.settings_sha256)
