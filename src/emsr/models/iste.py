@@ -14,6 +14,7 @@ from emsr.layers.encoders import encoder
 from emsr.layers.implicit import Corner, Perceptron, Points, bilinear, centres, every, rows
 from emsr.layers.texture import LocalAttention, SelfTexture, Texture
 from emsr.models.real_scale import RealScale, Rows, Scale, check, recipe
+from emsr.models.section import check_counts
 from emsr.models.stage import Stage
 
 SCALES = (2, 4, 8, 16)  # among those of SCALE_RANGE
@@ -115,8 +116,7 @@ def build(scale: Scale, sections: int, options: Options) -> Iste:
     Raises ValueError for a scale or options that it cannot have.
     """
     check("iste", scale, SCALE_RANGE, options)
-    if min(options.texture, options.key_stride) < 1:
-        raise ValueError(f"texture {options.texture} and key_stride {options.key_stride} are 1 or more")
+    check_counts("iste", texture=options.texture, key_stride=options.key_stride)
     if not 0 <= options.largest_scale < float("inf"):
         raise ValueError(f"largest_scale {options.largest_scale} is no scale: use the largest trained, or 0 for none")
     return Iste(scale, sections, options)
