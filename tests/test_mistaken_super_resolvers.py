@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -15,6 +16,7 @@ import emsr
 import test_check
 import tiny_networks
 from emsr import plugins
+from emsr.commands import check_features
 from emsr.commands.check import check_config
 from emsr.config import parse
 from emsr.durable import read_json, write_json
@@ -107,3 +109,39 @@ def test_numbers_of_samples_may_be_numpys(tmp_path: Path) -> None:
     path = weights(tmp_path, "snadn")
     asked: dict[str, Any] = {"samples": np.int64(2), "temperature": np.float32(1), "seed": np.int64(3)}
     assert np.array_equal(emsr.deviation(LR, path, **asked), emsr.deviation(LR, path, 2, 1.0, 3))
+
+
+# trainings
+
+
+def trained(values: dict[str, Any], name: str, options: dict[str, Any], **stages: dict[str, Any]) -> dict[str, Any]:
+    model = {"name": name, "preset": "small", "options": options}
+    values["trainings"]["t"].update(scale=SCALE, model=model, sections=1, window=32, stages={"image": {}, **stages})
+    return values
+
+
+@pytest.mark.parametrize(("name", "options", "stages", "message"), [
+    ("edsr", {}, {"image": {"protocol": "rescaling"}}, r"stage image of edsr knows no protocol \('rescaling'\), which"),
+    ("iste", {}, {"image": {"cycle_weight": 0.1}}, "iste knows no cycle_weight .* two directions: remove it"),
+    ("edsr", {}, {"image": {"scales": [1, 4]}}, "edsr knows no scales .* trainings at random scales: remove it"),
+    ("iste", {}, {"image": {"scales": [1, 40]}}, r"scales \[1, 40\]: scale 40 is not one that model iste has: 1 to 16"),
+    ("iste", {"hidden": []}, {}, r"trainings.t: hidden \[\] makes no decoder"),
+    ("basicvsr", {"flow": "none"}, {"flow": {}, "image": {"slow": []}}, "stage flow: 400 steps for a network that"),
+    ("basicvsr", {"flow_kernel": 4}, {"flow": {}}, "flow_kernel 4 has no centre: use an odd number"),
+    ("snadn", {"variant": "B", "pyramid": "haar"}, {}, "pyramid 'haar' is variant A's alone"),
+])  # fmt: skip
+def test_trainings_that_there_are_not(
+    values: dict[str, Any], name: str, options: dict[str, Any], stages: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        check_config(parse(trained(values, name, options, **stages)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [name for name in tiny_networks.NAMES if tiny_networks.about(name).TRAINS])
+def test_recipes_ask_for_nothing_that_their_stage_does_not_know(name: str) -> None:
+    model = plugins.load("models", name)
+    for preset in model.PRESETS:
+        for stage in model.stages(preset, model.SCALES[0]):
+            asked = SimpleNamespace(model=SimpleNamespace(name=name))
+            check_features._check_terms(asked, stage)  # type: ignore[arg-type]
