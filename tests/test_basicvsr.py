@@ -148,6 +148,7 @@ def test_the_centre_is_that_of_the_clip() -> None:
     (3, {}, "scale 3 is not one of basicvsr's: use one of 2, 4, 8, 16"),
     (4, {"flow": "raft"}, "option flow 'raft' is unknown"),
     (4, {"blocks": 0}, "blocks 0 makes no basicvsr"),
+    (4, {"flow_kernel": 4}, "flow_kernel 4 has no centre"),
 ])  # fmt: skip
 def test_what_it_cannot_be(scale: int, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

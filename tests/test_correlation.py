@@ -110,6 +110,10 @@ def test_what_the_volume_takes_is_counted() -> None:
     ({"flow": "correlations"}, "option flow 'correlations' is unknown; did you mean 'correlation'"),
     ({"flow": "correlation", "flow_maps": 0}, "flow_levels 2 and flow_maps 0 make no pyramid"),
     ({"flow": "correlation", "flow_radius": -1}, "radius -1 of a correlation volume is negative"),
+    ({"flow_levels": 0}, "flow_levels 0 and flow_widths .* make no flow network: use 1 or more"),
+    ({"flow_widths": (8, 0)}, r"and flow_widths \[8, 0\] make no flow network"),
+    ({"flow_kernel": 4}, "flow_kernel 4 has no centre: use an odd number"),
+    ({"flow_channels": 2}, "flow_channels 2 are neither 1 nor 3"),
 ])  # fmt: skip
 def test_options_that_make_no_flow_network_are_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

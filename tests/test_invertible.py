@@ -250,6 +250,8 @@ def test_how_far_irn_sees() -> None:
     (snadn, 4, {"pyramid": "steerable"}, "pyramid 'steerable' is unknown: use haar or laplacian"),
     (snadn, 4, {"nlsa_position": "both"}, "nlsa_position 'both' is unknown: use lr or hr"),
     (snadn, 4, {"width": 6}, "sparse attention of width 6"),
+    (snadn, 4, {"variant": "B", "pyramid": "haar"}, "pyramid 'haar' is variant A's alone: leave it 'laplacian'"),
+    (snadn, 4, {"variant": "B", "nlsa_position": "hr"}, "nlsa_position 'hr' is variant A's alone"),
 ])  # fmt: skip
 def test_what_they_cannot_be(module: Any, scale: int, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

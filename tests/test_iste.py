@@ -200,8 +200,8 @@ def test_voxels_smaller_than_trained_can_be_seen_as_trained() -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"key_stride": 0}, "key_stride 0 are 1 or more"),
-    ({"texture": 0}, "texture 0 and"),
+    ({"key_stride": 0}, "key_stride 0 makes no iste: use 1 or more"),
+    ({"texture": 0}, "texture 0 makes no iste"),
     ({"largest_scale": -1.0}, "largest_scale -1.0 is no scale"),
 ])  # fmt: skip
 def test_what_it_cannot_be(change: dict[str, float], message: str) -> None:

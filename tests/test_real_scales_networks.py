@@ -155,6 +155,7 @@ def test_scales_that_there_are_not(name: str, scale: Any) -> None:
     ({"drop_path": 1.0}, r"drop_path 1\.0 is no share"),
     ({"encoder": "swinir", "heads": 7}, "embedding 180 cannot be shared by 7 heads"),
     ({"hidden": (8, 0)}, r"hidden \[8, 0\] makes no decoder"),
+    ({"hidden": ()}, r"hidden \[\] makes no decoder: use one or more layers of 1 or more"),
 ])  # fmt: skip
 def test_options_that_it_cannot_have(name: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -120,9 +120,9 @@ def test_parts_with_their_halo_are_the_whole(name: str) -> None:
 # training
 
 
-def patches(scale: int) -> tuple[Tensor, Tensor]:
-    """Lines at many angles, hr (8, 1, y, x) and the lr that area makes of them, (8, 1, 1, 12, 12)."""
-    side = SIDE * scale
+def patches(scale: int, side: int = SIDE) -> tuple[Tensor, Tensor]:
+    """Lines at many angles, hr (8, 1, y, x) and the lr that area makes of them, (8, 1, 1, side, side)."""
+    side = side * scale
     y, x = torch.meshgrid(torch.arange(side) / scale, torch.arange(side) / scale, indexing="ij")
     angles = torch.arange(PATCHES)[:, None, None] * 0.4
     phase = x * torch.cos(angles) + y * torch.sin(angles) + 0.35 * torch.sin(0.6 * y + angles)
@@ -182,6 +182,20 @@ def test_few_patches_are_learned_better_than_bicubic(name: str) -> None:
     scale = SCALES[name][0]
     hr, lr = patches(scale)
     assert psnr(fitted(name)(lr), hr) >= psnr(bicubic(lr[:, 0], scale), hr) + 1
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@torch.no_grad()
+def test_windows_that_matter_do_so_less_than_the_network_errs(name: str) -> None:
+    """Two windows of 20 lr pixels share 8: in the middle of these, where they weigh alike, they are near."""
+    scale, network = SCALES[name][0], fitted(name)
+    if network.halo is not None:
+        pytest.skip("is the same for every window")
+    hr, lr = patches(scale, 32)
+    shared = slice(14 * scale, 18 * scale)
+    one, other = network(lr[..., :20])[..., shared], network(lr[..., 12:])[..., 2 * scale : 6 * scale]
+    difference = float((one - other).abs().mean())
+    assert 0 < difference < float((one - hr[..., shared]).abs().mean())
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -97,6 +97,7 @@ def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
     """The weights super-resolve, take the window, are whole and fit the network that their card describes."""
     from emsr.commands.check_training import said_of
     from emsr.inference.allocation import check_protocol
+    from emsr.inference.clips import check_network
     from emsr.plan import check_window
 
     path = Path(weights.path)
@@ -107,7 +108,9 @@ def _check_weights(name: str, weights: WeightsFile, how: Superresolve) -> None:
     with said_of(f"weights {path} of volume {name}"):
         check_protocol(card, path)
         check_window(window, how.overlap, card)
-    _check_tensors(path, card)
+    network = _check_tensors(path, card)
+    with said_of(f"weights {path} of volume {name}"):
+        check_network(card, network)
 
 
 def _check_samples(name: str, weights: WeightsFile, samples: Samples | None) -> None:

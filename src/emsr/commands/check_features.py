@@ -1,4 +1,4 @@
-"""Whether what perceptual and adversarial losses compare images with is there."""
+"""Whether a stage has what its recipe weighs: terms of its kind, and what losses compare images with."""
 
 from __future__ import annotations
 
@@ -12,13 +12,37 @@ if TYPE_CHECKING:
     from emsr.config import Training
     from emsr.models.stage import Stage
 
+TERMS = {  # what only stages of one objective read
+    "dual": ("guide_weight", "latent_weight", "cycle_weight", "alternate", "protocol"),
+    "scales": ("scales", "scales_drawn", "anisotropy", "samples"),
+}
+
 
 def check(training: Training, options: Any, stage: Stage) -> None:
     """What a stage weighs besides the difference of images, it can have."""
+    _check_terms(training, stage)
+    if stage.objective == "flow" and stage.steps and getattr(options, "flow", "") == "none":
+        raise ValueError(
+            f"stage {stage.name}: {stage.steps} steps for a network that flow 'none' leaves out; use steps 0"
+        )
     if stage.perceptual_weight:
         _check_features(training, stage)
     if stage.adversarial_weight:
         _check_discriminator(training.model.name, options, stage)
+
+
+def _check_terms(training: Training, stage: Stage) -> None:
+    """No recipe asks for what its stage would never look at, above all for another protocol."""
+    from emsr.models.stage import Stage as Recipe
+
+    for objective, names in TERMS.items():
+        for name in names if stage.objective != objective else ():
+            if (value := getattr(stage, name)) != Recipe.__dataclass_fields__[name].default:
+                whose = "networks of two directions" if objective == "dual" else "trainings at random scales"
+                raise ValueError(
+                    f"stage {stage.name} of {training.model.name} knows no {name} ({value!a}), which is for {whose}: "
+                    "remove it"
+                )
 
 
 def _check_discriminator(model: str, options: Any, stage: Stage) -> None:

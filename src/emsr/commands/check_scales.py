@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from emsr.models.stage import Stage
 
 
-def check_range(where: str, stage: Stage) -> None:
-    """Raise ValueError, in one line, unless a batch can be drawn as `stage` says."""
+def check_range(where: str, model: str, stage: Stage) -> None:
+    """Raise ValueError, in one line, unless a batch can be drawn as `stage` says, at scales that `model` has."""
     if stage.scales and not (len(stage.scales) == 2 and stage.scales[0] <= stage.scales[1]):
         raise ValueError(f"{where}: scales {list(stage.scales)} are not the least and the greatest; use [1, 4]")
+    for scale in stage.scales:
+        try:
+            plugins.check_scale(model, scale)
+        except ValueError as error:
+            raise ValueError(f"{where}: scales {list(stage.scales)}: {error}") from None
 
 
 def check_acquired(name: str, training: Training, volumes: Mapping[str, Volume]) -> None:

@@ -152,7 +152,7 @@ def _check_stage(training: Training, options: Any, stage: Stage, multiple: int) 
         return
     network = untrained(_card(training, options, stage.name))
     _check_parts(network, stage)
-    _check_recipe(options, stage)
+    _check_recipe(training.model.name, options, stage)
     step, least = patch_rule(options, stage, training.scale, multiple)
     if stage.patch % step or stage.patch < least:
         near = max(-(-least // step), (2 * stage.patch + step) // (2 * step)) * step
@@ -177,7 +177,7 @@ def _check_parts(network: nn.Module, stage: Stage) -> None:
             image.check(network, stage)
 
 
-def _check_recipe(options: Any, stage: Stage) -> None:
+def _check_recipe(model: str, options: Any, stage: Stage) -> None:
     """What a recipe says agrees with itself and with the options."""
     from emsr.training.schedule import segment
 
@@ -188,7 +188,7 @@ def _check_recipe(options: Any, stage: Stage) -> None:
     if stage.objective == "flow" and stage.displacement == 0:
         raise ValueError(f"{where}: displacement 0 gives the flow network nothing to learn; use lr pixels, as 16")
     if stage.objective == "scales":
-        check_range(where, stage)
+        check_range(where, model, stage)
     if stage.objective != "codebook":
         return
     entries, learning = getattr(options, "entries", 0), getattr(options, "codebook_learning", "average")

@@ -111,11 +111,16 @@ def check_unchanged(card: Json, card_path: Path, allocated: Json) -> None:
             )
 
 
+def stated_window(window: int | None, card: Json) -> int:
+    """`window`, in lr pixels, or for None that of the card of the weights; ValueError where neither states one."""
+    if window is None and (window := card.get("window")) is None:
+        raise ValueError("the card of the weights states no window: set superresolve.window, in lr pixels")
+    return window
+
+
 def make_plan(settings: Json, card: Json, image: Json) -> Plan:
     """The plan for an image card and weights; ValueError for window, overlap or shards that fit neither."""
-    window = settings.get("window") or card.get("window")
-    if window is None:
-        raise ValueError("the card of the weights states no window: set superresolve.window, in lr pixels")
+    window = stated_window(settings.get("window"), card)
     check_window(window, settings["overlap"], card)
     shard, scale = triple(settings["shard"]), scales.of(card["scale"])
     if isinstance(scale, int) and (shard[1] % scale or shard[2] % scale):

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emsr.plan import Plan, Table, nearest_good, settings_sha256
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 def of_card(card: Mapping[str, Any]) -> tuple[int, int] | None:
-    """How many sections a network of clips sees at a time, and how many of these windows share; None for others."""
-    return (card["depth"], card["depth_overlap"]) if "depth_overlap" in card else None
+    """How many sections a network of clips sees at a time, and how many of these windows share; None for others.
+
+    ValueError for numbers by which a volume cannot be cut.
+    """
+    if "depth_overlap" not in card:
+        return None
+    depth, shared = card.get("depth"), card["depth_overlap"]
+    if type(depth) is not int or depth < 1 or type(shared) is not int or not 0 <= shared < depth:
+        raise ValueError(
+            f"the card of the weights states clips of depth {depth!a} that share {shared!a} sections, by which no "
+            "volume can be cut: restore the card, or train the weights again"
+        )
+    return depth, shared
+
+
+def check_network(card: Mapping[str, Any], network: nn.Module) -> None:
+    """ValueError where a network sees clips and its card does not say how deep they are, or the other way round."""
+    if sees := hasattr(network, "clip"):
+        states, does = "states no depth and depth_overlap", "sees clips"
+    else:
+        states, does = "states clips (depth_overlap)", "sees none"
+    if sees != (of_card(card) is not None):
+        raise ValueError(
+            f"the card of the weights {states}, and {card['model']} {does}: restore the card, or train them again"
+        )
 
 
 def clip_table(n: int, damaged: Iterable[int], missing: Iterable[int]) -> Table:

@@ -7,6 +7,7 @@ overlap agree on them and neither chunks nor jobs nor workers change a voxel.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ class Deviation(nn.Module):
         Raises ValueError for fewer than two samples, no temperature, or a seed below 0.
         """
         super().__init__()
-        if samples < 2:
-            raise ValueError(f"samples {samples} have no standard deviation: use 2 or more")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature {temperature} draws no samples: use a number above 0; 1 as in training")
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"seed {seed} of the samples is no whole number from 0 to 2^32 - 1")
+        if not _is(Integral, samples) or samples < 2:
+            raise ValueError(f"samples {samples!a} have no standard deviation: use 2 or more")
+        if not _is(Real, temperature) or not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature {temperature!a} draws no samples: use a number above 0; 1 as in training")
+        if not _is(Integral, seed) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed {seed!a} of the samples is no whole number from 0 to 2^32 - 1")
         self.network, self.samples, self.temperature, self.seed = network, samples, temperature, seed
 
     def section(self, lr: Tensor) -> tuple[Tensor, ...]:
@@ -63,6 +64,11 @@ class Deviation(nn.Module):
             numbers = normal((self.seed, sample, level, z), shape, (finer * y, finer * x))
             drawn.append(torch.from_numpy(numbers * np.float32(self.temperature))[None].to(lr.device))
         return drawn
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Whether a value, typed or from a file, is a number of a kind."""
+    return isinstance(value, kind)
 
 
 def sampled(network: nn.Module, asked: Mapping[str, Any], path: Path) -> Deviation:

@@ -11,7 +11,7 @@ import numpy as np
 
 from emsr.geometry import triple
 from emsr.inference import clips
-from emsr.inference.allocation import at_scale, check_protocol
+from emsr.inference.allocation import at_scale, check_protocol, stated_window
 from emsr.inference.deviation import sampled
 from emsr.inference.devices import choose_device, claimed
 from emsr.inference.run import count_windows, run
@@ -87,7 +87,7 @@ def _enlarged(
         raise ValueError(f"workers is {workers}: at least one window must be in flight")
     card = at_scale(checkpoint.load_card(weights), weights, scale)
     check_protocol(card, weights)
-    side = window or card["window"]
+    side = stated_window(window, card)
     shared = min(OVERLAP, side // 4) if overlap is None else overlap
     check_window(side, shared, card)
     if clip := clips.of_card(card):
@@ -97,6 +97,7 @@ def _enlarged(
     plan = Plan(triple(volume.shape), card["scale"], side, shared, SHARD, table, *(clip or ()))
     with claimed(choose_device(device)) as where:
         module = checkpoint.load(weights, where, used_at=plan.scale)
+        clips.check_network(card, module)
         kind = VolumeNetwork if clip else Network
         network = kind(sampled(module, samples, weights) if samples else module, where, "float32")
         return _run(network, plan, volume, workers or (_cores() if where == "cpu" else ON_GPU))

@@ -24,7 +24,14 @@ class SpyNet(nn.Module):
     std: Tensor
 
     def __init__(self, levels: int, widths: tuple[int, ...], kernel: int, channels: int) -> None:
+        """Raises ValueError for sizes that make no network."""
         super().__init__()
+        if levels < 1 or min(widths, default=1) < 1:
+            raise ValueError(f"flow_levels {levels} and flow_widths {list(widths)} make no flow network: use 1 or more")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(f"flow_kernel {kernel} has no centre: use an odd number, as 7")
+        if channels not in (1, 3):
+            raise ValueError(f"flow_channels {channels} are neither 1 nor 3: use 3 for published weights, else 1")
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.25,))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))

@@ -15,6 +15,7 @@ from emsr.layers.implicit import Corner, Perceptron, Points, bilinear, centres, 
 from emsr.layers.texture import LocalAttention, SelfTexture, Texture
 from emsr.models import real_scale, recipe
 from emsr.models.real_scale import RealScale, Rows, check
+from emsr.models.section import check_counts
 from emsr.scales import Scale
 
 SCALES = (2, 4, 8, 16)  # among those of SCALE_RANGE
@@ -105,8 +106,7 @@ def build(scale: Scale, sections: int, options: Options) -> Iste:
     Raises ValueError for a scale or options that it cannot have.
     """
     check("iste", scale, SCALE_RANGE, options)
-    if min(options.texture, options.key_stride) < 1:
-        raise ValueError(f"texture {options.texture} and key_stride {options.key_stride} are 1 or more")
+    check_counts("iste", texture=options.texture, key_stride=options.key_stride)
     if not 0 <= options.largest_scale < float("inf"):
         raise ValueError(f"largest_scale {options.largest_scale} is no scale: use the largest trained, or 0 for none")
     return Iste(scale, sections, options)

@@ -95,8 +95,8 @@ def check(model: str, scale: Scale, limits: tuple[float, float], options: Any) -
         raise ValueError(
             f"scale {scale} is not one of {model}'s: use a number from {low:g} to {high:g}, or two of them, [y, x]"
         )
-    if min(options.hidden) < 1:
-        raise ValueError(f"hidden {list(options.hidden)} makes no decoder: use layers of 1 or more")
+    if min(options.hidden, default=0) < 1:
+        raise ValueError(f"hidden {list(options.hidden)} makes no decoder: use one or more layers of 1 or more")
 
 
 def stages(recipes: Mapping[str, Stage]) -> Callable[[str, Scale], tuple[Stage, ...]]:

@@ -25,7 +25,7 @@ class SingleSection(nn.Module):
     def __init__(self, scale: Scale, sections: int) -> None:
         super().__init__()
         self.scale: Any = scale  # an int but for networks of real scales
-        self.sections = sections
+        self.sections = odd(sections)
 
     @abstractmethod
     def enlarge(self, lr: Tensor) -> Tensor:

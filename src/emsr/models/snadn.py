@@ -80,6 +80,9 @@ def build(scale: int, sections: int, options: Options, channels: int = 1) -> Dua
             raise ValueError(f"{name} {getattr(options, name)!r} is unknown: use {' or '.join(choice)}")
     module = partial(Dense, growth=options.growth, layers=options.layers, dilations=(1, 2))
     if options.variant == "B":
+        for name in ("pyramid", "nlsa_position"):
+            if (value := getattr(options, name)) != (default := getattr(PRESETS["wide"], name)):
+                raise ValueError(f"{name} {value!r} is variant A's alone: leave it {default!r}, or use variant A")
         return Wide(scale, sections, options, partial(module, kernel=1), channels)
     lift = Lift(options.width, options.hashes, options.chunk, options.nlsa_position) if options.attention else None
     return Invertible(

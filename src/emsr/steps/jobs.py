@@ -207,6 +207,7 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
     """The network as inference calls it, by section, or by volume where it gives several channels or sees clips; and,
     where accelerators compute layers of it, "accelerators": which.
     """
+    from emsr.inference import clips
     from emsr.inference.deviation import sampled
     from emsr.inference.flight import OutOfMemory, told_apart
     from emsr.inference.stream import Network
@@ -219,6 +220,8 @@ def _network(card: Path, device: str, allocated: Mapping[str, Any]) -> tuple[Net
         with told_apart():
             used_at = None if allocated.get("channels") else scales.of(allocated["scale"])
             module = checkpoint.load(card, device, used_at=used_at)
+            if not allocated.get("channels"):
+                clips.check_network(checkpoint.load_card(card), module)
             used = accelerate(module, allocated["settings"].get("accelerators") or {})
             if samples := allocated["settings"].get("samples"):
                 module = sampled(module, samples, card)
