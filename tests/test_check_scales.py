@@ -1,4 +1,4 @@
-"""Mistakes in a training at random scales are found before anything is written."""
+"""Mistakes in a training at several scales are found before anything is written."""
 
 from __future__ import annotations
 
@@ -44,3 +44,20 @@ def test_an_acquired_lr_has_one_scale(values: dict[str, Any]) -> None:
     said = r"trainings.t: lr of volume v was acquired.*: set stages.image.scales to \[8, 8\], or train on volumes"
     with pytest.raises(ValueError, match=said):
         check_config(parse(random_scales(values)))
+
+
+def test_an_acquired_lr_has_no_heads_of_other_scales(values: dict[str, Any]) -> None:
+    def heads(*found: int) -> dict[str, Any]:
+        model = {"name": "mdsr", "preset": "small", "options": {"heads": list(found)}}
+        values["trainings"]["t"].update(scale=8, model=model, stages={"image": {"patch": 8}}, sections=1)
+        return values
+
+    check_config(parse(heads(2, 4)))
+    test_check.with_lr((6, 4, 4))(values)
+    check_config(parse(heads()))
+    check_config(parse(heads(8)))
+    said = (
+        r"trainings.t: lr of volume v was acquired, not made of hr, so there is none at x2, x4: use option heads \[\]"
+    )
+    with pytest.raises(ValueError, match=said):
+        check_config(parse(heads(8, 4, 2)))

@@ -171,6 +171,7 @@ def test_the_card_says_what_was_trained(trained: Path) -> None:
     assert card["options"] == json.loads(json.dumps(asdict(TINY)))
     assert card["cost"]["macs"]["section"] > 0
     assert "alignment" in edvr.Edvr.parts
+    assert card["health"]["offset"] > 0
 
 
 def test_pipeline_and_memory_give_the_same(trained: Path, tmp_path: Path) -> None:

@@ -154,6 +154,37 @@ def test_the_format_s_own_library_reads_the_same_volume(tmp_path: Path, way: str
         assert len(list(out.rglob("*.shard"))) < len(list(out.rglob("*"))), "shards hold many chunks"
 
 
+def said_in_cremi(out: Path) -> str:
+    with h5py.File(out) as file:
+        return file["volumes/raw"].attrs["caution"]
+
+
+def said_in_tiff(out: Path) -> str:
+    with tifffile.TiffFile(out if out.is_file() else out / "000003.tif") as opened:
+        return tifffile.xml2dict(opened.ome_metadata)["OME"]["Image"]["Description"]
+
+
+SAID: dict[str, Callable[[Path], str]] = {
+    "precomputed": lambda out: read_json(out / "info")["caution"],
+    "ome-zarr-0.4": lambda out: read_json(out / ".zattrs")["caution"],
+    "cremi": said_in_cremi,
+    "tiff": said_in_tiff,
+    "n5": lambda out: read_json(out / "attributes.json")["caution"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_card_warns_of_is_in_the_export(tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    format, name, read, _ = WAYS[way]
+    card, out = volume(tmp_path), tmp_path / "out" / name
+    state(tmp_path, "hr.json", caution="perceptual, <not> for measurement")
+    export(card, out, format=format, sharded=way == "sharded")
+    assert SAID[format](out) == "perceptual, <not> for measurement"
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == [f"{card}: perceptual, <not> for measurement, as {out} states too"]
+    np.testing.assert_array_equal(read(out)[0][0], voxels("uint8"))
+
+
 @pytest.mark.parametrize("way", ["precomputed", "ome-zarr-0.4", "cremi", "n5"])
 def test_emsr_reads_what_it_exported(tmp_path: Path, way: str) -> None:
     format, name, *_ = WAYS[way]

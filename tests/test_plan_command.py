@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,36 @@ def test_a_pilot_and_a_mask(config: Path, capsys: pytest.CaptureFixture[str]) ->
     overlay.write_text("volumes: {tissue: {pilot: [[0, 4], [0, 9], [0, 8]]}}")
     said = say(capsys, f"{config} {overlay}")
     assert said["shards"] == "4 x 64 x 64 sr voxels: 2, 286 skipped"
+
+
+def test_samples_are_jobs_of_their_own(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their centres take count times as much; their arrays are on the disk too, and time is told for both."""
+    overlay, values = config.parent / "samples.yaml", yaml.safe_load(config.read_text())
+    model = {"name": "irn", "preset": "small", "options": {"blocks": 1, "layers": 1, "growth": 4, "max_h": 6}}
+    values["trainings"]["tissue"] |= {"model": model, "sections": 1, "stages": {"image": {"steps": 10}}}
+    config.write_text(yaml.safe_dump(values))
+    samples = {"count": 5, "temperature": 1.0, "seed": 0}
+    overlay.write_text(yaml.safe_dump({"volumes": {"tissue": {"samples": samples}}}))
+    assert cli.main(["plan", str(config), "--rate", "1e5"]) == 0
+    before = capsys.readouterr().out.splitlines()
+    assert cli.main(["plan", str(config), str(overlay), "--rate", "1e5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    more = [line for line in lines if line not in before]
+    assert [line[:12].strip() for line in more] == ["samples", "samples", *["disk"] * 5, "time"]
+    operations = float(next(line for line in lines if line.startswith("operations")).split()[1])
+    found = re.search(r"5 of each centre in 2 jobs more, beside those of sr: ([\d.]+) GMAC", more[0])
+    assert found
+    assert float(found[1]) == pytest.approx(5 * operations, rel=0.01), "a section that enters takes nothing"
+    disk = [line.split(":")[0].split("disk")[1].strip() for line in more if line.startswith("disk")]
+    names = [f"tissue deviation {part}" for part in ("sr", "sr records", "sr jobs", "valid")]
+    assert disk == [*names, "all"]
+    hours = float(re.search(r"time +([\d.]+) hours of jobs", "\n".join(lines))[1])
+    assert float(more[-1].split()[2]) == pytest.approx(5 * hours, abs=0.03)
+    other = write_weights(config.parent, "bicubic", 8)
+    assert cli.main(["plan", str(config), str(overlay), "--weights", str(other)]) == 0
+    said = capsys.readouterr().out
+    assert "samples are left out: model bicubic gives one image" in said
+    assert "deviation" not in said
 
 
 def test_an_ingested_volume_with_damage_and_what_a_job_took(

@@ -57,6 +57,14 @@ def test_it_is_that_of_memory(finished: Project) -> None:
     assert np.array_equal(emsr.deviation(lr, weights, samples=3, overlap=4)[seen], found[seen])
 
 
+def test_the_report_shows_it(finished: Project) -> None:
+    results = finished.path("cube").parent
+    assert "3 images that fit the same low resolution" in (results / "report.html").read_text()
+    rows = (results / "report" / "volumes" / "cube" / "deviation.tsv").read_text().splitlines()
+    assert rows[1].startswith("all\t")
+    assert (rows[1].split("\t")[3] == "–") is (finished.json("cube", "scores.json")["image"] is None)
+
+
 def test_nothing_is_left_and_everything_is_known(finished: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert finished.run("-n").rules == Counter()
     results = finished.path("cube").parent

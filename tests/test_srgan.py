@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import emsr
 import tiny_networks
 from emsr import degradation, plugins
+from emsr.commands.view import view
 from emsr.models import checkpoint, srgan, srresnet
 from emsr.report import caveats
 from emsr.report.evidence import StageEvidence, TrainingEvidence
@@ -189,14 +190,28 @@ def test_the_last_weights_are_kept_and_say_what_they_are(trained: Path) -> None:
     assert any(words.startswith("Perceptual, not for measurement") for _, words in caveats.of_training(evidence))
 
 
-def test_all_that_is_made_says_so(trained: Path, tmp_path: Path) -> None:
+def test_all_that_is_made_says_so(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project, volume = SrProject(tmp_path, trained), tissue_like((2, 18, 20))
     project.settings |= {"shard": [4, 32, 32], "chunk": [2, 16, 16]}
     project.write_lr(volume)
     project.all(n=1)
+    caplog.clear()
     assert np.array_equal(emsr.superresolve(volume, trained), project.voxels())
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{trained}: {CAUTION}"
+    ]
     sr = json.loads((tmp_path / "sr.json").read_text())
     assert sr["caution"] == CAUTION
+    caplog.clear()
+
+    def end(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("emsr.commands.view.threading.Event.wait", end)
+    view([tmp_path / "sr.json"], client="https://viewer.example", no_browser=True)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [f"sr: {CAUTION}"]
     paths = {"lr": str(project.lr), "sr": str(tmp_path / "sr.json"), "hr": None}
     score({"volume": "v", "scale": 2, "test": None, **paths}, tmp_path / "scores.json")
     assert json.loads((tmp_path / "scores.json").read_text())["caution"] == CAUTION

@@ -197,7 +197,8 @@ class Paths:
 
     def shown(self, volume: str) -> dict[str, str | None]:
         """The files of a volume that the report reads."""
-        return {
+        samples = {"deviation": self.path(volume, f"{DEVIATION}sr.json")} if self.config.volumes[volume].samples else {}
+        return samples | {
             "lr": self.lr(volume),
             "hr": next(iter(self.truth(volume)), None),
             "sr": self.path(volume, "sr.json"),

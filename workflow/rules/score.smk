@@ -56,6 +56,17 @@ rule report:
             for name in settings.superresolved
             for file in ("sections.png", "planes.png", "scores.tsv")
         ],
+        sampled=[
+            report(
+                f"{R}/report/volumes/{name}/{file}",
+                caption="../report/deviation.rst",
+                category="Samples",
+                labels={"of": name, "what": Path(file).stem},
+            )
+            for name in settings.superresolved
+            if settings.config.volumes[name].samples
+            for file in ("deviation.tsv", "deviation.png")
+        ],
         trainings=[
             report(
                 f"{R}/report/trainings/{name}/{file}",

@@ -1,4 +1,4 @@
-"""What `emsr check` asks of a training at random scales: a range that there is, and volumes with an lr at all of it."""
+"""What `emsr check` asks of a training at several scales: a true range, and volumes with an lr at all of them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def check_acquired(name: str, training: Training, volumes: Mapping[str, Volume])
     for stage, overrides in training.stages.items():
         if acquired and stage in recipe and "use" not in overrides:
             what = overridden(recipe[stage], overrides)
+            if what.objective == "heads":
+                from emsr.training.objectives.heads import acquired as said
+
+                options = overridden(model.PRESETS[training.model.preset], training.model.options)
+                if others := sorted({*options.heads} - {training.scale}):
+                    raise ValueError(f"trainings.{name}: {said(acquired[0], others)}")
             if what.objective == "scales" and not own_scale(what, training.scale):
                 raise ValueError(
                     f"trainings.{name}: lr of volume {acquired[0]} was acquired, so there is none at other scales than "

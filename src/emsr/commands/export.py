@@ -45,7 +45,7 @@ def export(
     is no whole number of voxels by half a voxel at most. `--workers` threads hold a shard each. Voxels are read back
     and compared by hash before OUT gets its name; OUT is whole or absent. One that was stopped goes on when the same
     command is given again; cremi and tiff start over. `--overwrite` replaces an earlier export of this format, when the
-    new one is whole; nothing else is overwritten.
+    new one is whole; nothing else is overwritten. What a card warns of is said, and is in the metadata of OUT.
     """
     from emsr.stores.export import FORMATS
     from emsr.stores.export_staging import check_free, staged
@@ -62,9 +62,11 @@ def export(
     if strange := sorted(set(options) - set(getattr(module, "OPTIONS", ()))):
         raise ValueError(f"--{strange[0].replace('_', '-')} means nothing for format {format}: leave it out")
     own = _Own(card, out, level)
-    target = module.target(own.laid, **options)
+    target = module.target(own.laid, own.caution, **options)
     own.check(target, getattr(module, "LARGEST_ID", None), format, workers)
     what = {"schema": 1, "format": format, "options": options, **asdict(target.laid)} if target.resumes else None
+    if own.caution:
+        log.warning("%s: %s, as %s states too", card, own.caution, out)
     with staged(out, target.create, what, need=target.need, ours=ours) as (path, begun):
         for number in range(target.laid.levels):
             _write(own, target, path, number, begun, workers)
@@ -105,6 +107,7 @@ class _Own:
         if not 0 <= level < total:
             raise ValueError(f"level {level} does not exist: {self.path} has levels 0 to {total - 1}")
         self.laid = _layout(stated, array, total, level)
+        self.caution = str(stated.get("caution") or "")
         self.hashes: list[str] = stated["section_sha256"] if level == 0 else []
 
     def check(self, target: Target, largest_id: int | None, format: str, workers: int) -> None:

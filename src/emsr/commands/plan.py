@@ -25,7 +25,7 @@ LR = Path("lr")  # what messages call an image that is not on disk
 class Asked:
     """What a config or options ask for; `image` and `network` are cards, as far as they are known.
 
-    `rooms` is what all arrays of the volume take on the disk of `results`.
+    `rooms` is what all arrays of the volume take on the disk of `results`; `samples` are those drawn beside sr.
     """
 
     settings: dict[str, Any]
@@ -37,6 +37,7 @@ class Asked:
     notes: tuple[str, ...] = ()
     rooms: tuple[Room, ...] = ()
     results: Path | None = None
+    samples: int = 0
 
 
 def plan(
@@ -133,8 +134,13 @@ def _of_config(configs: list[Path], volume: str | None, given: Mapping[str, Any]
     settings = {**stated, "shard": list(stated["shard"]), **{key: given[key] for key in stated if key in given}}
     jobs, workers = given.get("jobs", config.jobs), given.get("workers", config.workers)
     scale = scales.of(network[0]["scale"])
+    samples = part.samples.count if part.samples else 0
+    if samples and not plugins.has(plugins.file_of("models", network[0]["model"]), "LATENTS"):
+        samples, part = 0, part.model_copy(update={"samples": None})
+        notes.append(f"samples are left out: model {network[0]['model']} gives one image; take snadn or irn")
+        config = config.model_copy(update={"volumes": {**config.volumes, name: part}})
     rooms = _all_rooms(config, name, {**given, "jobs": jobs}, (image["shape"], scale))
-    return Asked(settings, image, network, jobs, workers, pilot, tuple(notes), rooms, Path(config.results))
+    return Asked(settings, image, network, jobs, workers, pilot, tuple(notes), rooms, Path(config.results), samples)
 
 
 def _all_rooms(config: Config, name: str, given: Mapping[str, Any], lr: tuple[list[int], Scale]) -> tuple[Room, ...]:
@@ -235,8 +241,9 @@ def _lines(asked: Asked, rate: float | None, stats: Path | None) -> Iterator[str
     yield f"network     {card['model']}, {sees} sections, {million}"
     yield from say.work_lines(of_window, each, forecast.one_pass(made, of_window, skipped))
     yield from say.memory_lines(of_window, each, asked.workers)
+    yield from say.sample_lines(asked.samples, of_window, each, asked.workers) if asked.samples else ()
     yield from say.disk_lines(asked.rooms or _rooms(asked, made), asked.results)
-    yield from say.time_lines(made, each, asked.workers, rate, stats)
+    yield from say.time_lines(made, each, asked.workers, rate, stats, asked.samples)
     yield from (f"note        {note}" for note in asked.notes)
 
 

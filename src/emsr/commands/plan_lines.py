@@ -61,14 +61,36 @@ def work_lines(cost: Cost, each: list[Work], once: float) -> Iterator[str]:
 def memory_lines(cost: Cost, each: list[Work], workers: int) -> Iterator[str]:
     """What a job holds: sums of shards, and for each worker a ring of sections and the tensors of a call."""
     ring, sums = max(work.ring for work in each), max(work.sums_bytes for work in each)
-    held = ring * cost.section.result_bytes
-    call = max(cost.section.peak_bytes, cost.centre.peak_bytes - held)
+    held, call = _window_bytes(cost, each)
     yield f"memory      a window in flight {size(held + call)}: {ring} sections {size(held)}, a call {size(call)}"
-    total = sums + CACHE_BYTES + cost.weight_bytes + workers * (held + call)
     yield (
-        f"memory      a job with {workers} in flight {size(total)}: also sums of shards {size(sums)}, "
-        f"cached lr {size(CACHE_BYTES)}, weights {size(cost.weight_bytes)}"
+        f"memory      a job with {workers} in flight {size(_job_bytes(cost, each, workers))}: also sums of shards "
+        f"{size(sums)}, cached lr {size(CACHE_BYTES)}, weights {size(cost.weight_bytes)}"
     )
+
+
+def _window_bytes(cost: Cost, each: list[Work]) -> tuple[int, int]:
+    """What a window in flight holds: its sections, and the tensors of a call."""
+    held = max(work.ring for work in each) * cost.section.result_bytes
+    return held, max(cost.section.peak_bytes, cost.centre.peak_bytes - held)
+
+
+def _job_bytes(cost: Cost, each: list[Work], workers: int) -> int:
+    sums = max(work.sums_bytes for work in each)
+    return sums + CACHE_BYTES + cost.weight_bytes + workers * sum(_window_bytes(cost, each))
+
+
+def sample_lines(count: int, cost: Cost, each: list[Work], workers: int) -> Iterator[str]:
+    """What the jobs of ``count`` samples take beside those of sr; `cost` is that of sr."""
+    from emsr.inference.cost import of_samples
+
+    drawn = of_samples(cost, count)
+    total, most = (how(work.macs(drawn) for work in each) for how in (sum, max))
+    yield (
+        f"samples     {count} of each centre in {len(each)} jobs more, beside those of sr: {operations(total)}, the "
+        f"largest job {operations(most)}"
+    )
+    yield f"samples     such a job with {workers} in flight {size(_job_bytes(drawn, each, workers))}"
 
 
 def disk_lines(rooms: Sequence[Room], results: Path | None) -> Iterator[str]:
@@ -81,8 +103,10 @@ def disk_lines(rooms: Sequence[Room], results: Path | None) -> Iterator[str]:
         yield f"disk        free in {have.folder}: {size(have.bytes)}{files}"
 
 
-def time_lines(made: Plan, each: list[Work], workers: int, rate: float | None, stats: Path | None) -> Iterator[str]:
-    """Hours of jobs, where a rate or what a finished job took is known."""
+def time_lines(
+    made: Plan, each: list[Work], workers: int, rate: float | None, stats: Path | None, samples: int = 0
+) -> Iterator[str]:
+    """Hours of jobs, where a rate or what a finished job took is known; also of jobs of ``samples``, if any."""
     if stats is not None:
         a_window = _seconds_a_window(made, workers, stats)
         seconds = [work.windows * a_window for work in each]
@@ -92,7 +116,10 @@ def time_lines(made: Plan, each: list[Work], workers: int, rate: float | None, s
         seconds = [work.voxels / rate for work in each]
     else:
         return
-    yield f"time        {sum(seconds) / 3600:,.2f} hours of jobs, the longest {max(seconds) / 3600:,.2f}"
+    total, longest = sum(seconds) / 3600, max(seconds) / 3600
+    yield f"time        {total:,.2f} hours of jobs, the longest {longest:,.2f}"
+    if samples:
+        yield f"time        about {samples * total:,.2f} hours more for samples, the longest {samples * longest:,.2f}"
 
 
 def _seconds_a_window(made: Plan, workers: int, stats: Path) -> float:
@@ -109,6 +136,8 @@ def _seconds_a_window(made: Plan, workers: int, stats: Path) -> float:
     allocated = stats.parent.parent / "allocate.json"
     if allocated.is_file():
         stated = durable.read_json(allocated)
+        if (stated.get("settings") or {}).get("samples"):
+            raise ValueError(f"{stats} is of a job that drew samples: name one of sr, those of samples follow from it")
         scale = scales.of(stated["scale"])
         if (stated["window"], scale) != (made.window, made.scale):
             raise ValueError(

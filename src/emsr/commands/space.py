@@ -105,9 +105,9 @@ def _image(name: str, image: str, laid: Layout) -> Planned:
 
 def _superresolved(config: Config, name: str, shape: Triple, scale: Scale) -> Iterator[Planned]:
     how, part = config.superresolve, config.volumes[name]
-    for one in of_sr(f"{name} ", shape, scale, (how.shard, how.chunk), config.jobs):
-        known = replace(one, least=one.files * room.BLOCK) if part.pilot or part.mask else one
-        for folder in (name, *([f"{name}/deviation"] if part.samples else [])):
+    for folder in (name, *([f"{name}/deviation"] if part.samples else [])):
+        for one in of_sr(f"{folder.replace('/', ' ')} ", shape, scale, (how.shard, how.chunk), config.jobs):
+            known = replace(one, least=one.files * room.BLOCK) if part.pilot or part.mask else one
             made = (f"{folder}/sr-*", f"{folder}/sr/jobs", f"{folder}/valid.zarr")
             yield Planned(known, f"{folder}/sr.json", made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from emsr import plugins
+
+log = logging.getLogger(__name__)
 
 
 def view(
@@ -50,6 +53,9 @@ def view(
         raise ValueError(f"{screenshot} does not end in .png, which is what is written: name it so")
     program = find_chromium(chromium) if screenshot else None
     layers = layers_of(places)
+    for layer in layers:
+        if layer.caution:
+            log.warning("%s: %s", layer.name, layer.caution)
     page = None if client else bundled_client()
     ended = nullcontext() if screenshot else _until_ended()
     with ended, serving({one.name: one.root for one in layers}, page, host, port) as address:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,6 +67,14 @@ def of_card(card: Mapping[str, Any], window: int, precision: str = "float32") ->
     with FakeTensorMode(), torch.no_grad():
         sections = clip[0] if (clip := clips.of_card(card)) else card["sections"]
         return _cost(checkpoint.network(card).eval(), sections, window, precision)
+
+
+def of_samples(cost: Cost, count: int) -> Cost:
+    """The same where ``count`` images are drawn of each section and held, once as a list and once as an array."""
+    one = cost.centre
+    macs = {part: count * macs for part, macs in one.macs.items()}
+    peak = one.peak_bytes + 2 * count * one.result_bytes
+    return replace(cost, centre=Call(macs, count * one.sampling, one.result_bytes, peak))
 
 
 def of_network(network: nn.Module, sections: int, window: int, precision: str = "float32") -> Cost:

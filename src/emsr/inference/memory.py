@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from emsr.models import checkpoint
 from emsr.plan import Plan, check_window, neighbour_table
 from emsr.progress import progress
 from emsr.scales import Scale
+
+log = logging.getLogger(__name__)
 
 SHARD = (32, 1024, 1024)  # bounds memory; voxels do not depend on it
 OVERLAP = 8  # lr pixels, as in config.yaml: more costs more and shows no better seams (docs/performance.md)
@@ -44,6 +47,7 @@ def superresolve(
     overlap by 8 lr pixels, or a quarter of a window below 32, unless `overlap` is given. At the ends of the volume the
     end section is repeated; a volume smaller than the window is reflected. `device` is "auto", "cpu" or "cuda";
     `workers`, how many windows are in flight, is the cores of a CPU or two on a GPU unless given; voxels stay the same.
+    What the card warns of (perceptual weights) is logged.
     Raises ValueError for another type of voxels or unusable weights.
     """
     return _enlarged(volume, Path(weights), window, device, overlap, workers, None, scale)
@@ -87,6 +91,8 @@ def _enlarged(
         raise ValueError(f"workers is {workers}: at least one window must be in flight")
     card = at_scale(checkpoint.load_card(weights), weights, scale)
     check_protocol(card, weights)
+    if card.get("caution"):
+        log.warning("%s: %s", weights, card["caution"])
     side = stated_window(window, card)
     shared = min(OVERLAP, side // 4) if overlap is None else overlap
     check_window(side, shared, card)

@@ -40,8 +40,7 @@ class DeformableConv(nn.Module):
         Displacements and weights are computed in float32 whatever the precision of the rest.
         """
         with torch.autocast(x.device.type, enabled=False):
-            raw = F.conv2d(guide.float(), self.offsets.weight.float(), self.offsets.bias, padding=1)
-            offsets, mask = raw.split([self.groups * TAPS * 2, self.groups * TAPS], 1)
+            offsets, mask = self.displacements(guide)
             if self.accelerator:
                 weights = self.weight.float(), self.bias.float()
                 return self.accelerator(x.float(), offsets, torch.sigmoid(mask), *weights).to(x.dtype)
@@ -49,6 +48,13 @@ class DeformableConv(nn.Module):
         batch, width, y, x_size = x.shape
         columns = samples.reshape(batch, width * TAPS, y, x_size)
         return F.conv2d(columns, self.weight.reshape(width, width * TAPS, 1, 1), self.bias)
+
+    def displacements(self, guide: Tensor) -> tuple[Tensor, ...]:
+        """What ``guide`` displaces the taps by (pixels) and, before its sigmoid, weighs them by, as ``sample_taps`` has
+        them; in float32 outside of autocast.
+        """
+        raw = F.conv2d(guide.float(), self.offsets.weight.float(), self.offsets.bias, padding=1)
+        return raw.split([self.groups * TAPS * 2, self.groups * TAPS], 1)
 
 
 def sample_taps(x: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:

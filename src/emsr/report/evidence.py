@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emsr.scales import Scale
+
+if TYPE_CHECKING:
+    from emsr.report.deviation import DeviationEvidence
 
 Card = Mapping[str, Any]
 
@@ -157,7 +160,8 @@ class VolumeEvidence:
 
     ``seams`` are seam scores by kind of border ("window", "shard", "job") and axis, None where there is no such border;
     ``reasons`` says in full why a section is damaged. ``ranges`` names spans of sections by use ("training",
-    "validation", "test"), each a list of half-open [from, to). ``segments`` is None where no segmentation is scored.
+    "validation", "test"), each a list of half-open [from, to). ``segments`` is None where no segmentation is scored,
+    ``deviation`` where the volume has no samples.
     """
 
     name: str
@@ -174,6 +178,7 @@ class VolumeEvidence:
     reasons: Mapping[int, str] = field(default_factory=dict)
     segments: SegmentEvidence | None = None
     throughput: Throughput | None = None
+    deviation: DeviationEvidence | None = None
 
     @property
     def length(self) -> int:

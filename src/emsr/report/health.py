@@ -25,6 +25,7 @@ ONE_KIND = {  # by the share of connected affinities: what cannot be told apart
     1.0: "the labels of the validation sections cut none of them",
 }
 UNKNOWN = "the labels of the validation sections do not know both kinds, as of single sections along z"
+MOST_OFFSET = 50.0  # pixels, as ``training.offsets.MOST``
 REFERENCE_LOSS = 1.0  # dB under the reference decoded from the true indices
 
 
@@ -135,6 +136,13 @@ IMAGE = (
         lambda h: h["ssim"] > h["bicubic_ssim"],
     ),
 )
+OFFSETS = _Condition(  # of networks with deformable convolutions alone
+    "sampling offsets of deformable convolutions",
+    ("offset",),
+    lambda h: f"{h['offset']:.1f} pixels on average",
+    lambda h: f"at most {MOST_OFFSET:g}, above which training has broken: lower learning_rate",
+    lambda h: h["offset"] <= MOST_OFFSET,
+)
 UNTRAINED = ("untrained",)
 
 
@@ -142,7 +150,8 @@ def checks(stage: str, health: Figures | None) -> list[Check]:
     """Every condition of ``stage`` judged by the ``health`` of its card; what has no figure is "unmeasured"."""
     if stage in UNTRAINED:
         return []
-    return [_judge(stage, condition, health or {}) for condition in CONDITIONS.get(stage, IMAGE)]
+    conditions = (*CONDITIONS.get(stage, IMAGE), *([OFFSETS] if "offset" in (health or {}) else ()))
+    return [_judge(stage, condition, health or {}) for condition in conditions]
 
 
 def _judge(stage: str, condition: _Condition, health: Figures) -> Check:

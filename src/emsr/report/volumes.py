@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emsr import scales
-from emsr.report import caveats, registration, segmentation, tables
+from emsr.report import caveats, deviation, registration, segmentation, tables
 from emsr.report.blocks import Block, Chapter, Headline, Image, Paragraph, Points, Table, decibels, numbered
 from emsr.report.charts import score_chart, use_chart
 from emsr.report.evidence import VolumeEvidence
@@ -22,11 +22,13 @@ from emsr.report.style import pixels, styled, svg, webp
 class Drawings:
     """The pictures of a volume, (rows, columns, 3) each: of every chosen section, and of the planes across them.
 
-    ``segments`` are those of its segmentations by kind ("splits", "merges", "invented", "lost").
+    ``segments`` are those of its segmentations by kind ("splits", "merges", "invented", "lost"), ``samples`` those of
+    how far samples lie apart.
     """
 
     sections: Sequence[np.ndarray] = ()
     planes: np.ndarray | None = None
+    samples: Sequence[np.ndarray] = ()
     segments: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
 
 
@@ -35,7 +37,8 @@ def draw(volume: VolumeEvidence) -> Drawings:
     with styled():
         sections = [pixels(section_picture(view)) for view in volume.sections]
         planes = pixels(cross_picture(volume.crosses)) if volume.crosses else None
-    return Drawings(sections, planes, segmentation.draw(volume.segments))
+        samples = deviation.draw(volume.deviation)
+    return Drawings(sections, planes, samples, segmentation.draw(volume.segments))
 
 
 def headline(volume: VolumeEvidence) -> Headline:
@@ -68,6 +71,7 @@ def chapter(volume: VolumeEvidence, drawings: Drawings) -> Chapter:
             Chapter("Sections side by side", _side_by_side(volume, drawings.sections)),
             Chapter("Across the sections", _across(drawings.planes)),
             Chapter("Scores", _scores(volume)),
+            *deviation.chapters(volume.deviation, drawings.samples),
             *registration.chapters(volume),
             Chapter("Seams", [tables.seam_table(volume)]),
             Chapter("Damaged and missing sections", [tables.damage_table(volume)]),

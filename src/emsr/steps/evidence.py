@@ -24,7 +24,7 @@ from emsr.report.evidence import (
     VolumeEvidence,
 )
 from emsr.shards import parse_job
-from emsr.steps import crops, segment_evidence
+from emsr.steps import crops, deviation, segment_evidence
 from emsr.steps.throughput import throughput
 
 PACKAGES = ("emsr", "torch", "numpy", "scipy", "scikit-image", "tensorstore", "dask", "snakemake", "matplotlib")
@@ -69,6 +69,7 @@ def volume(name: str, paths: Json, config: Json) -> VolumeEvidence:
     folder = Path(paths["allocate"]).parent
     jobs = job_count(folder)
     opened = crops.open_images(paths, {"lr": lr, "sr": sr, "hr": hr})
+    sections = crops.section_views(opened, scores, sr)
     return VolumeEvidence(
         name=name,
         scale=scales.of(paths["scale"]),
@@ -77,13 +78,14 @@ def volume(name: str, paths: Json, config: Json) -> VolumeEvidence:
         scores=scores,
         hr=hr,
         weights=weights_words(config, name, weights),
-        sections=crops.section_views(opened, scores, sr),
+        sections=sections,
         crosses=crops.cross_views(opened, sr, plan.read_plan(allocated), jobs, (lr, hr)),
         seams=seams(sr, folder),
         ranges=ranges(config, name),
         reasons=reasons(Path(paths["lr"])),
         segments=segment_evidence.segments(paths, opened, scores, segment_evidence.networks(config, name)),
         throughput=throughput(folder),
+        deviation=deviation.evidence(paths.get("deviation"), opened, scores, sections),
     )
 
 
@@ -198,7 +200,8 @@ def _hashes(
 def _hashes_of_images(item: VolumeEvidence | SegmentedEvidence) -> Iterator[tuple[str, str]]:
     sr = item.sr if isinstance(item, VolumeEvidence) else {}
     lr = item.lr if isinstance(item, VolumeEvidence) else {}
-    for image, card in (("lr", lr), ("hr", item.hr), ("sr", sr)):
+    spread = item.deviation.card if isinstance(item, VolumeEvidence) and item.deviation else None
+    for image, card in (("lr", lr), ("hr", item.hr), ("sr", sr), ("deviation of samples", spread)):
         if card:
             yield f"voxels of {item.name}, {image}", str(card["sha256"])
     for key, what in (("settings_sha256", "settings"), ("weights_sha256", "weights")):
@@ -215,13 +218,18 @@ def current(settings: Json) -> Callable[[Path], bool]:
     folders: dict[tuple[str, ...], Path] = {
         ("superresolve", name): Path(paths["allocate"]).parent for name, paths in settings["volumes"].items()
     }
+    folders |= {
+        ("superresolve/deviation", name): Path(paths["deviation"]).with_suffix("")
+        for name, paths in settings["volumes"].items()
+        if paths.get("deviation")
+    }
     for name, one in segmented:
         folders |= {(rule, name, one): results / name / "segmentations" / one / rule for rule in OF_JOBS[1:]}
     jobs = {of: job_count(folder) for of, folder in folders.items()}
 
     def wanted(path: Path) -> bool:
-        rule, names = path.parent.name, tuple(path.stem.split("."))
-        if rule in OF_JOBS:
+        rule, names = path.parent.relative_to(settings["benchmarks"]).as_posix(), tuple(path.stem.split("."))
+        if rule.split("/")[0] in OF_JOBS:
             return names[-1].endswith(f"-of-{jobs.get((rule, *names[:-1]))}")
         return names in segmented if rule in OF_SEGMENTATIONS else names[0] in named
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from emsr.durable import write_bytes, write_text
-from emsr.report import page, segment_places, segmentation, tables, trainings, volumes, worth
+from emsr.report import deviation, page, segment_places, segmentation, tables, trainings, volumes, worth
 from emsr.report.blocks import Table, tsv
 from emsr.report.evidence import RunEvidence, SegmentEvidence
 from emsr.report.style import png, words_picture
@@ -27,6 +27,10 @@ def write_exhibits(run: RunEvidence, drawings: Mapping[str, volumes.Drawings], f
         write_text(place / "scores.tsv", tsv(tables.section_table(volume)))
         if volume.segments:
             _write_segments(volume.segments, drawn.segments, place)
+        if volume.deviation:
+            write_text(place / "deviation.tsv", tsv(deviation.table(volume.deviation)))
+            samples = stacked(drawn.samples) if drawn.samples else words_picture("no section to show")
+            write_bytes(place / "deviation.png", png(samples))
     for only in run.segmented:
         _write_segments(only.segments, {}, folder / "volumes" / only.name)
     for training in run.trainings:

@@ -21,10 +21,12 @@ REPORT_FILES = {
     "run": ("headline.tsv", "rules.tsv"),
     "segmented": ("segmentation.tsv", "mistakes.tsv", "mistakes.png", "membrane.tsv", "membrane.png"),
     "worth": ("worth.tsv", "worth.png"),
+    "sampled": ("deviation.tsv", "deviation.png"),
 }
 """What ``report`` writes beside the page: R/report/volumes/<volume>/…, R/report/trainings/<training>/…, R/report/…
 
-Those of "segmented" are written for volumes whose segmentations are scored, and those of "worth" if there are any.
+Those of "segmented" are written for volumes whose segmentations are scored, and those of "worth" if there are any;
+those of "sampled" for volumes with samples.
 """
 
 FROM_SEGMENTS = ("segmentation", "membrane")
@@ -238,10 +240,10 @@ def report(settings: dict[str, Any], out: Path) -> None:
     """Write the report, one self-contained HTML page, and its figures and tables beside it.
 
     ``settings``: title; config (the resolved configuration, without what cannot change a result); volumes {name:
-    {scale, lr, hr (or null), sr, scores, segmentation (or null), allocate, card (of the weights)}}, all paths of JSON
-    files; trainings {name: {stage: path of its card}}; benchmarks (folder of Snakemake's tables). Labels and
-    segmentations lie beside the file segmentation, as their rules leave them. Beside ``out``, in the folder of its name
-    without suffix, are the files that ``REPORT_FILES`` names.
+    {scale, lr, hr (or null), sr, scores, segmentation (or null), allocate, card (of the weights), deviation (how far
+    samples lie apart, if there are samples)}}, all paths of JSON files; trainings {name: {stage: path of its card}};
+    benchmarks (folder of Snakemake's tables). Labels and segmentations lie beside the file segmentation, as their rules
+    leave them. Beside ``out``, in the folder of its name without suffix, are the files that ``REPORT_FILES`` names.
     """
     from emsr.durable import write_text
     from emsr.progress import progress

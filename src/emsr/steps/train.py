@@ -87,6 +87,7 @@ def _train(group: Group, settings: dict[str, Any], out: Path, limit: Limit) -> N
     from emsr.training.group import joined
     from emsr.training.loop import Run
     from emsr.training.loop import train as run
+    from emsr.training.offsets import watched
 
     job = Job.read(settings, out)
     threads, label = settings["threads"], f"{out.parent.name} {job.stage.name}"
@@ -102,8 +103,9 @@ def _train(group: Group, settings: dict[str, Any], out: Path, limit: Limit) -> N
         if group.rank:
             return
         context.network.load_state_dict(result.weights)
-        with reproducible(threads, context.device), torch.inference_mode():
+        with reproducible(threads, context.device), torch.inference_mode(), watched(context.network) as offsets:
             health = objective.health(context.network.eval())
+        health = {**health, **offsets.figures()}
     _write_beside(out, result)
     job.write(context.network, result.scores, health, networks.cost(context.network, job.card()))
     log.info("stage %s: %s", job.stage.name, {**result.scores, **health})

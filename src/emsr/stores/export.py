@@ -19,7 +19,8 @@ from emsr.stores.ome import Layout
 from emsr.stores.sections import SectionHashes
 from emsr.stores.shards import each
 
-# what each has: target(laid, **options), wrote(path) for what it may have written, and maybe OPTIONS and LARGEST_ID
+# what each has: target(laid, caution, **options), whose files say the caution unless it is "", wrote(path) for what it
+# may have written, and maybe OPTIONS and LARGEST_ID
 FORMATS = {
     "precomputed": "export_precomputed",
     "ome-zarr-0.4": "export_ome",

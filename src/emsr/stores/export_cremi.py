@@ -21,10 +21,10 @@ from emsr.stores.source import one_line
 NAMES = ("volumes/raw", "volumes/labels/neuron_ids")
 
 
-def target(laid: Layout) -> Target:
+def target(laid: Layout, caution: str = "") -> Target:
     """The finest level alone: the format has no others."""
     laid = replace(laid, levels=1)
-    return Target(laid, partial(_create, laid), partial(_opened, laid))
+    return Target(laid, partial(_create, laid, caution), partial(_opened, laid))
 
 
 def wrote(path: Path) -> bool:
@@ -41,7 +41,7 @@ def _name(laid: Layout) -> str:
     return NAMES[is_labels(laid)]
 
 
-def _create(laid: Layout, path: Path) -> None:
+def _create(laid: Layout, caution: str, path: Path) -> None:
     chunk = tuple(min(pair) for pair in zip(laid.chunk, laid.shape, strict=True))
     with _file(path, "x") as file:
         file.attrs["file_format"] = "0.2"
@@ -49,6 +49,8 @@ def _create(laid: Layout, path: Path) -> None:
         stored = file.create_dataset(_name(laid), laid.shape, laid.dtype, **how)
         stored.attrs["resolution"] = np.asarray(laid.voxel_size_nm, np.float64)
         stored.attrs["offset"] = np.asarray(corner_nm(laid), np.float64)
+        if caution:
+            stored.attrs["caution"] = caution
 
 
 @contextmanager

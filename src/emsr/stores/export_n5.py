@@ -18,9 +18,9 @@ from emsr.stores.ome import AXES, Layout
 COMPRESSION = {"type": "gzip", "level": 5, "useZlib": False}
 
 
-def target(laid: Layout) -> Target:
+def target(laid: Layout, caution: str = "") -> Target:
     """All levels."""
-    return Target(laid, partial(_create, laid), partial(_opened, laid), resumes=True)
+    return Target(laid, partial(_create, laid, caution), partial(_opened, laid), resumes=True)
 
 
 def wrote(path: Path) -> bool:
@@ -28,10 +28,11 @@ def wrote(path: Path) -> bool:
     return (path / "attributes.json").is_file() and only(path, r"attributes\.json|s\d+")
 
 
-def _create(laid: Layout, path: Path) -> None:
+def _create(laid: Layout, caution: str, path: Path) -> None:
     factors = [_factors(level) for level in range(laid.levels)]
     space = {"axes": list(AXES[::-1]), "units": ["nm"] * 3, "resolution": list(laid.voxel_size_nm[::-1])}
     whole = {"n5": "2.0.0", "multiScale": True, "downsamplingFactors": factors, "scales": factors, **space}
+    whole |= {"caution": caution} if caution else {}
     for level in range(laid.levels):
         write_json(path / f"s{level}" / "attributes.json", {**_attributes(laid, level), **(space if not level else {})})
     write_json(path / "attributes.json", whole)

@@ -16,9 +16,9 @@ from emsr.stores.ome import Layout, group_document
 COMPRESSOR = {"id": "blosc", "cname": "zstd", "clevel": 5, "shuffle": 1, "blocksize": 0}
 
 
-def target(laid: Layout) -> Target:
+def target(laid: Layout, caution: str = "") -> Target:
     """All levels."""
-    return Target(laid, partial(_create, laid), partial(_opened, laid), resumes=True)
+    return Target(laid, partial(_create, laid, caution), partial(_opened, laid), resumes=True)
 
 
 def wrote(path: Path) -> bool:
@@ -26,11 +26,13 @@ def wrote(path: Path) -> bool:
     return (path / ".zattrs").is_file() and only(path, r"\.zgroup|\.zattrs|\d+")
 
 
-def _create(laid: Layout, path: Path) -> None:
+def _create(laid: Layout, caution: str, path: Path) -> None:
     multiscale = group_document(laid, path.stem)["attributes"]["ome"]["multiscales"][0]
     attributes: dict[str, Any] = {"multiscales": [{**multiscale, "version": "0.4"}]}
     if is_labels(laid):
         attributes["image-label"] = {"version": "0.4"}
+    if caution:
+        attributes["caution"] = caution
     for level in range(laid.levels):
         write_json(path / str(level) / ".zarray", _array(laid, level))
     write_json(path / ".zattrs", attributes)

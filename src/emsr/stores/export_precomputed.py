@@ -32,7 +32,7 @@ MOST_MINISHARD_BITS = 9
 log = logging.getLogger(__name__)
 
 
-def target(laid: Layout, sharded: bool = False, round_offset: bool = False) -> Target:
+def target(laid: Layout, caution: str = "", sharded: bool = False, round_offset: bool = False) -> Target:
     """Levels up to the first whose corner is no whole number of its voxels; with `round_offset` all, at the nearest.
 
     ValueError where that is the finest level.
@@ -50,7 +50,9 @@ def target(laid: Layout, sharded: bool = False, round_offset: bool = False) -> T
         laid = replace(laid, levels=kept)
     plain = not sharded and not is_labels(laid)
     need = voxel_bytes(laid) if plain else 0
-    return Target(laid, partial(_create, laid, sharded), partial(_opened, laid, sharded), resumes=True, need=need)
+    return Target(
+        laid, partial(_create, laid, caution, sharded), partial(_opened, laid, sharded), resumes=True, need=need
+    )
 
 
 def wrote(path: Path) -> bool:
@@ -68,10 +70,11 @@ def _remainder(laid: Layout, level: int) -> float:
     return max(abs(at - round(at)) for at in _offset(laid, level))
 
 
-def _create(laid: Layout, sharded: bool, path: Path) -> None:
+def _create(laid: Layout, caution: str, sharded: bool, path: Path) -> None:
     scales = [_scale(laid, level, sharded) for level in range(laid.levels)]
     kind = {"type": "segmentation" if is_labels(laid) else "image", "data_type": laid.dtype, "num_channels": 1}
-    write_json(path / "info", {"@type": "neuroglancer_multiscale_volume", **kind, "scales": scales})
+    said = {"caution": caution} if caution else {}
+    write_json(path / "info", {"@type": "neuroglancer_multiscale_volume", **kind, **said, "scales": scales})
 
 
 def _scale(laid: Layout, level: int, sharded: bool) -> dict[str, Any]:

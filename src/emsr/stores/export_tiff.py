@@ -1,7 +1,7 @@
 """TIFF: one level as one BigTIFF or as a folder of sections, uncompressed, each file an OME-TIFF.
 
 Voxel size is in the OME metadata (PhysicalSize, nm) and in the resolution tags; PositionX, Y and Z are the centre of
-each section's first pixel. OME knows no uint64, so ids are stored as uint32.
+each section's first pixel. A caution is the description of the image. OME knows no uint64, so ids are stored as uint32.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CENTIMETRE = 1e7  # nm
 Mode = Literal["r+", "r"]
 
 
-def target(laid: Layout) -> Target:
+def target(laid: Layout, caution: str = "") -> Target:
     """The finest level alone; a path that ends in .tif or .tiff becomes one file, any other a folder."""
     laid = replace(laid, levels=1, dtype="uint32" if laid.dtype == "uint64" else laid.dtype)
-    return Target(laid, partial(_create, laid), partial(_opened, laid), need=voxel_bytes(laid))
+    return Target(laid, partial(_create, laid, caution), partial(_opened, laid), need=voxel_bytes(laid))
 
 
 def wrote(path: Path) -> bool:
@@ -43,25 +43,31 @@ def wrote(path: Path) -> bool:
     return only(path, r"\d{6,}\.tif")
 
 
-def _create(laid: Layout, path: Path) -> None:
+def _create(laid: Layout, caution: str, path: Path) -> None:
     depth = laid.shape[0]
     if path.suffix.lower() in SUFFIXES:
-        _make(laid, path, laid.shape, 0, depth, bigtiff=True)
+        _make(laid, path, laid.shape, (0, depth), caution, bigtiff=True)
         return
     path.mkdir()
     plane = laid.shape[1:]
     bigtiff = plane[0] * plane[1] * np.dtype(laid.dtype).itemsize > CLASSIC
     for z in range(depth):
-        _make(laid, _section(path, z), plane, z, 1, bigtiff)
+        _make(laid, _section(path, z), plane, (z, 1), caution, bigtiff)
 
 
 def _section(path: Path, z: int) -> Path:
     return path / f"{z:06d}.tif"
 
 
-def _make(laid: Layout, file: Path, shape: tuple[int, ...], first: int, depth: int, bigtiff: bool) -> None:
-    """A file without voxels, its disk space taken, so that a full disk is an error here."""
+def _make(
+    laid: Layout, file: Path, shape: tuple[int, ...], sections: tuple[int, int], caution: str, bigtiff: bool
+) -> None:
+    """A file without voxels, its disk space taken, so that a full disk is an error here.
+
+    `sections` are its first section and how many it has.
+    """
     _, vy, vx = laid.voxel_size_nm
+    said = {"Description": caution} if caution else {}
     tifffile.memmap(
         file,
         shape=shape,
@@ -71,7 +77,7 @@ def _make(laid: Layout, file: Path, shape: tuple[int, ...], first: int, depth: i
         photometric="minisblack",
         resolution=(CENTIMETRE / vx, CENTIMETRE / vy),
         resolutionunit="CENTIMETER",
-        metadata={"axes": "ZYX"[-len(shape) :], **_physical(laid, first, depth)},
+        metadata={"axes": "ZYX"[-len(shape) :], **said, **_physical(laid, *sections)},
     )
     with file.open("r+b") as stream:
         os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)

@@ -27,6 +27,7 @@ from emsr.training.data import read_ahead
 from emsr.training.descent import Descent, tensors
 from emsr.training.group import ALONE, Group, parts
 from emsr.training.objective import Objective
+from emsr.training.offsets import watched
 from emsr.training.stopping import NEVER, Limit, listening, told
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Trainer:
         self.descents = [Descent(turn, stage, run.device, run.group, count) for turn in objective.turns()]
         self.average = copy.deepcopy(objective.network) if stage.weight_ema else None
         self.best: dict[str, Any] | None = None
+        self.warned = False
         self.curve: dict[str, list[dict[str, float]]] = {"training": [], "validation": []}
         self.recent: list[dict[str, float]] = []
 
@@ -167,8 +169,12 @@ class Trainer:
             return
         network = self.average or self.objective.network
         network.eval()
-        with torch.inference_mode(), autocast(self.stage.precision, self.run.device):
+        with torch.inference_mode(), autocast(self.stage.precision, self.run.device), watched(network) as offsets:
             scores = self.objective.validate(network)
+        scores = {**scores, **offsets.figures()}
+        if not self.warned and (warning := offsets.warning(self.stage.learning_rate)):
+            self.warned = True
+            log.warning("%s: step %d: %s", self.run.label, done, warning)
         self.curve["validation"].append({"step": done, **scores})
         log.info("%s: step %d: %s", self.run.label, done, scores)
         last = getattr(self.objective, "keeps_last", False)

@@ -31,6 +31,7 @@ class Layer:
     """A multiscale volume on disk, z y x, lengths in nm; `corner_nm` is the outer corner of the first voxel.
 
     `root` is the folder that neuroglancer reads, with its symbolic links resolved; `format` is neuroglancer's word.
+    `caution` is what its card warns of.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Layer:
     dtype: str
     voxel_size_nm: Lengths
     corner_nm: Lengths
+    caution: str = ""
 
     @property
     def is_segmentation(self) -> bool:
@@ -86,7 +88,8 @@ def _of_card(card: Path) -> list[Layer]:
         raise ValueError(f"{path} is {found}, not as {card} states: run the step that makes it again")
     name = f"{card.parent.name}-segments" if card.name == "segments.json" else card.stem
     size, centre = (_lengths(stated[key]) for key in ("voxel_size_nm", "translation_nm"))
-    own = Layer(name, path.resolve(), "zarr3", triple(stated["shape"]), stated["dtype"], size, _corner(centre, size))
+    corner, caution = _corner(centre, size), str(stated.get("caution") or "")
+    own = Layer(name, path.resolve(), "zarr3", triple(stated["shape"]), stated["dtype"], size, corner, caution)
     if path.suffix != SUFFIX:
         return [own]
     linked = _linked(array.spec().to_json())

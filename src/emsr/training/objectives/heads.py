@@ -6,7 +6,7 @@ the fly, as the lr of their volume was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,14 @@ def make(context: Context) -> Heads:
     return Heads(context)
 
 
+def acquired(volume: str, others: Iterable[int]) -> str:
+    """What is wrong with a volume that has no lr at ``others``, the heads beside that of the training."""
+    return (
+        f"lr of volume {volume} was acquired, not made of hr, so there is none at "
+        f"{', '.join(f'x{head}' for head in others)}: use option heads [], or volumes that state degradation"
+    )
+
+
 class Heads:
     """Trains what all scales share with every batch, and of the heads the one whose batch it is."""
 
@@ -48,11 +56,7 @@ class Heads:
         }
         for series in context.training:
             if self.others and series.degradation is None:
-                raise ValueError(
-                    f"lr of volume {series.name} was acquired, not made of hr, so there is none at "
-                    f"{', '.join(f'x{head}' for head in self.others)}: use option heads [], or volumes that state "
-                    "degradation"
-                )
+                raise ValueError(acquired(series.name, self.others))
 
     def state(self) -> nn.Module:
         """The network."""
