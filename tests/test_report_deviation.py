@@ -94,7 +94,7 @@ def test_the_page_says_it_and_files_lie_beside_it(tmp_path: Path) -> None:
         "5 images that fit the same",
         "temperature 0.8, seed 3",
         "Small is not the same as sure",
-        "at the larg",
+        "at the largest",
     ):
         assert words in text
     folder = out.with_suffix("") / "volumes" / "tissue"
