@@ -197,7 +197,7 @@ def config(change: dict[str, Any], options: dict[str, Any]) -> Training:
         **{"scale": 4, "model": {"name": "basicvsr", "preset": "small", "options": options}, "sections": 1},
         **{"section_step": 1, "window": 32, "seed": 0, "threads": 1, "device": "cpu"},
         **{"data": [{"volume": "v", "train": [[0, 8]], "validation": [[8, 12]]}]},
-        **{"stages": {"flow": {}, "image": change}},
+        **{"stages": {"flow": {"steps": 0} if options.get("flow") == "none" else {}, "image": change}},
     })  # fmt: skip
 
 

