@@ -109,6 +109,14 @@ def test_attention_is_counted() -> None:
     assert cost.of_network(Attending(), 1, 12).centre.total == 4 * 32 * 32 * tokens + 2 * tokens * tokens * 32
 
 
+def test_the_way_back_of_attention_is_counted() -> None:
+    attend, lr, tokens = NonLocal(32, group_norm(8, 0)), torch.rand(1, 32, 12, 12, requires_grad=True), 12 * 12
+    with cost.counting() as counter:
+        attend(lr).sum().backward()
+    convolutions, product = 3 * 4 * 32 * 32 * tokens, tokens * tokens * 32
+    assert cost.totals(counter)[0] == convolutions + (2 + 5) * product, "back: the scores again, and four products"
+
+
 class Held(nn.Module):
     """Holds at most the section, which enters as a whole of its own, and three images of its size."""
 

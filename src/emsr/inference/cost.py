@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from emsr.inference import clips
 from emsr.inference.precision import autocast
@@ -109,14 +109,14 @@ def _shared(call: Call, sections: int) -> Call:
 
 
 def _count(network: nn.Module, call: Callable[[Any], Any], argument: Any) -> tuple[Call, Any]:
-    counter, memory = FlopCounterMode(display=False, custom_mapping=_FORMULAS), _Memory(tree_leaves(argument))
+    counter, memory = counting(), _Memory(tree_leaves(argument))
     with ExitStack() as stack:
-        macs = stack.enter_context(_by_module(network, lambda: _totals(counter)[0]))
+        macs = stack.enter_context(_by_module(network, lambda: totals(counter)[0]))
         stated = stack.enter_context(_stated(network))
         stack.enter_context(counter)
         stack.enter_context(memory)
         result = call(argument)
-    total, sampling = _totals(counter)
+    total, sampling = totals(counter)
     macs[""] += total - sum(macs.values())  # outside every module
     macs.update(stated)
     storages = [tensor.untyped_storage() for tensor in tree_leaves(result)]
@@ -124,7 +124,12 @@ def _count(network: nn.Module, call: Callable[[Any], Any], argument: Any) -> tup
     return Call(_by_part(network, macs), sampling, result_bytes, memory.peak), result
 
 
-def _totals(counter: FlopCounterMode) -> tuple[int, int]:
+def counting() -> FlopCounterMode:
+    """What counts all that is computed inside it (`with`), the way back too; `totals` tells it."""
+    return FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+
+
+def totals(counter: FlopCounterMode) -> tuple[int, int]:
     """Multiply-accumulates and samples so far; the counter counts two operations each."""
     found = counter.get_flop_counts().get("Global", {})
     sampling = sum(count for operation, count in found.items() if operation in SAMPLING)
@@ -141,7 +146,18 @@ def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **
     return count
 
 
-_FORMULAS = dict.fromkeys(SAMPLING, _samples) | {aten._scaled_dot_product_flash_attention_for_cpu: _attention}
+def _attention_back(
+    made: Sequence[int], q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Its way back."""
+    count: int = sdpa_backward_flop_count(made, q, k, v)
+    return count
+
+
+_FORMULAS = dict.fromkeys(SAMPLING, _samples) | {
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_back,
+}
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
