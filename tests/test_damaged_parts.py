@@ -152,16 +152,18 @@ def test_blocks_of_the_image_are_those_of_the_search() -> None:
 # -- on the way to where they are needed ------------------------------------------------------------------------------
 
 
-def test_sr_and_its_segments_name_the_parts_of_lr(tmp_path: Path) -> None:
+def test_sr_and_its_segments_name_the_parts_of_lr_and_a_caution(tmp_path: Path) -> None:
     made = SrProject(tmp_path, write_weights(tmp_path, "bicubic", 4))
     made.write_lr(tissue_like((7, 20, 28)))
     card = read_json(made.lr) | {"damaged_parts": {"3": [[[4, 9], [5, 20]]]}}
     made.lr.write_text(json.dumps(card))
     assert made.all()["damaged_parts"] == {"3": [[[16, 36], [20, 80]]]}
     chain = Chain(tmp_path / "chain")
-    hr = image(tmp_path, tissue_like((9, 70, 52)), damaged_parts={"2": [BOX]})
-    chain.all(hr, weights(tmp_path))
-    assert read_card(chain.folder / "segments.json")["damaged_parts"] == {"2": [BOX]}
+    sr = image(tmp_path, tissue_like((9, 70, 52)), damaged_parts={"2": [BOX]}, caution="may invent membranes")
+    chain.all(sr, weights(tmp_path))
+    segments = read_card(chain.folder / "segments.json")
+    assert segments["damaged_parts"] == {"2": [BOX]}
+    assert segments["caution"] == "may invent membranes"
 
 
 def test_registration_takes_parts_of_hr_along(tmp_path: Path) -> None:

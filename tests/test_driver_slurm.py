@@ -64,7 +64,7 @@ def test_forgotten_and_cancelled_jobs_are_made_again_and_tries_are_counted_once(
     forgotten = next(job["id"] for job in submitted() if job["goes"] == "forgotten")
     assert f"emsr: warning: Slurm has not known job {forgotten} for 1 s: it counts as failed" in said
     tries = Counter(job["comment"][-1] for job in submitted())
-    assert tries == {"a": 1, "b": 2, "c": 2, "d": 2}, "--retries 1 is one more try"
+    assert tries == {"a": 1, "b": 2, "c": 2, "d": 2}, f"--retries 1 is one more try: {done.stderr}"
     assert {retries for job in submitted() for retries in job["retries"]} == {"0"}, "none inside the job"
     assert [path.name for path in sorted(project.path().glob("*.txt"))] == ["a.txt", "b.txt", "c.txt"]
     name = json.loads(project.path(".emsr", "name.json").read_text())["name"]

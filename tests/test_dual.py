@@ -47,7 +47,7 @@ def objective(stage: Stage = STAGE, scale: int = 2) -> Any:
     network = any_numbers(snadn.build(scale, 1, replace(snadn.PRESETS["small"], **TINY)))
     hr = texture(4, 48, 48)
     series = Series("v", degrade(hr, scale), hr, ((0,), (1,), (2,), (3,)))
-    return dual.make(Context(stage, network, scale, (series,), (series,), seed=5))
+    return dual.make(Context(stage, network, scale, (series,), (series,), seed=6))
 
 
 def test_losses_are_the_formula() -> None:
@@ -55,11 +55,11 @@ def test_losses_are_the_formula() -> None:
     batch = made.batch(0)
     hr, lr = (torch.from_numpy(part).float() / 255 for part in (batch.hr, batch.lr[:, 0]))
     coarse, (latents,) = made.network.down(hr)
-    keys = [[5, 0, *vars(place).values()] for place in batch.places]
-    spreads = np.stack([np.random.default_rng(key).uniform() for key in keys]).astype(np.float32)
+    keys = [[6, 0, *vars(place).values()] for place in batch.places]
+    spreads = np.stack([np.random.default_rng(key).uniform(-1, 1) for key in keys]).clip(0).astype(np.float32)
     normals = [np.random.default_rng([*key, 0]).standard_normal(latents.shape[1:], np.float32) for key in keys]
     drawn = spreads[:, None, None, None] * np.stack(normals)
-    assert len(set(spreads.tolist())) == 4, "a patch has its own"
+    assert 0 < np.count_nonzero(spreads) < 4, "of these patches some have latents zero"
     voxels = hr.numel()
     image = (made.network.up(lr, [torch.from_numpy(drawn)]) - hr).abs().mean()
     own = (coarse.clamp(0, 1) * 255).round() / 255

@@ -106,7 +106,7 @@ def document(settings: Json, card: Json, image: Json, plan: Plan) -> dict[str, A
     return {
         "schema": 1,
         "lr": {key: image[key] for key in ("shape", "dtype", "sha256", "damaged", "missing", "source")}
-        | {key: image[key] for key in ("damaged_parts", "skipped") if image.get(key)},
+        | {key: image[key] for key in ("damaged_parts", "skipped", "caution") if image.get(key)},
         "shape": list(plan.shape),
         **{key: getattr(plan, key) for key in ("scale", "window", "overlap", "depth", "depth_overlap", "channels")},
         "halo": list(plan.halo),

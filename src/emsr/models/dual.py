@@ -20,14 +20,16 @@ from emsr.models.section import SingleSection
 
 PYRAMIDS: dict[str, type[Haar] | type[Laplacian]] = {"haar": Haar, "laplacian": Laplacian}
 POSITIONS = ("lr", "hr")
+UNIT = 2.0**-5  # what a latent of 1 is inside: differences of neighbouring voxels are about as large; exact in floats
 Latents = Sequence[Tensor]
 
 
 class Dual(SingleSection):
     """A super-resolver of single sections with a second direction, ``down``, in which the same parameters run.
 
-    What lr cannot hold, ``down`` gives beside it: the latents, normal numbers of variance 1 once trained. ``up`` takes
-    them again; where they are not known they are zero, the mean, so that sr is one image and not a sample.
+    What lr cannot hold, ``down`` gives beside it: the latents, in units of UNIT, so that they are about normal numbers
+    of variance 1 from the first step on. ``up`` takes them again; where they are not known they are zero, the mean, so
+    that sr is one image and not a sample.
     """
 
     def enlarge(self, lr: Tensor) -> Tensor:
@@ -43,7 +45,8 @@ class Dual(SingleSection):
         reflects = all(more < side for more, side in zip(short, hr.shape[:-3:-1], strict=True))
         if any(short):
             hr = F.pad(hr, (0, short[0], 0, short[1]), mode="reflect" if reflects else "replicate")
-        return self._down(hr)
+        lr, latents = self._down(hr)
+        return lr, [part / UNIT for part in latents]
 
     def up(self, lr: Tensor, latents: Latents | None = None, size: Sequence[int] | None = None) -> Tensor:
         """What ``down`` made lr and latents of: (batch, channels, scale*y, scale*x), or its first ``size`` (y, x).
@@ -54,7 +57,7 @@ class Dual(SingleSection):
         latents = [lr.new_zeros(shape) for shape in shapes] if latents is None else latents
         if (found := [tuple(part.shape) for part in latents]) != shapes:
             raise ValueError(f"latents {found} are not {shapes}, those of lr {tuple(lr.shape)}: give what down gave")
-        hr = self._up(lr, latents)
+        hr = self._up(lr, [part * UNIT for part in latents])
         return hr if size is None else hr[..., : size[0], : size[1]]
 
     @abstractmethod
@@ -62,10 +65,12 @@ class Dual(SingleSection):
         """(channels, y, x) of each of the latents of lr (y, x)."""
 
     @abstractmethod
-    def _down(self, hr: Tensor) -> tuple[Tensor, Latents]: ...
+    def _down(self, hr: Tensor) -> tuple[Tensor, Latents]:
+        """lr and the latents as they are inside."""
 
     @abstractmethod
-    def _up(self, lr: Tensor, latents: Latents) -> Tensor: ...
+    def _up(self, lr: Tensor, latents: Latents) -> Tensor:
+        """hr of lr and the latents as they are inside."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from emsr.models import recipe
+from emsr.models.dual import UNIT
 from emsr.models.stage import Stage
 
 PUBLISHED = Stage(
@@ -21,7 +22,7 @@ PUBLISHED = Stage(
     weight_decay=1e-5,
     clip=10.0,
     image_error="charbonnier",
-    latent_weight=1.0,
+    latent_weight=UNIT**2,  # 1 of what latents are inside
     validate_every=5_000,
     checkpoint_every=5_000,
 )

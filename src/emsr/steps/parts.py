@@ -18,7 +18,7 @@ Parts = Mapping[int, Sequence[Area]]
 Json = Mapping[str, Any]
 
 KEY = "damaged_parts"  # of a card: boxes [[y0, y1], [x0, x1]] by section
-KEPT = (KEY, "skipped")  # of the card of an image, for those of what is made of it voxel by voxel
+KEPT = (KEY, "skipped", "caution")  # of the card of an image, for those of what is made of it voxel by voxel
 STATED = (
     "voxels of damaged parts are in no figure, nor are windows of SSIM and MS-SSIM that touch one; sections whose "
     "middle touches one are in no FRC and LPIPS; boxes are those of hr and lr and a block more on every side"
@@ -26,7 +26,8 @@ STATED = (
 
 
 def kept(card: Json) -> dict[str, Any]:
-    """What of an image card is true of what is made of it voxel by voxel: damaged parts, and what was not made."""
+    """What of an image card is true of what is made of it voxel by voxel: damaged parts, what was not made, and what
+    a user should know of its voxels."""
     return {key: card[key] for key in KEPT if card.get(key)}
 
 

@@ -38,8 +38,9 @@ class Dual:
     """Trains all of the network in both directions, at once or, if the stage says so, one after the other.
 
     What ``up`` enlarges is the lr that is given, with latents drawn anew for each patch and step, because nobody knows
-    them later; of protocol "rescaling" it is the network's own lr in 8 bits. Their standard deviation is drawn too,
-    between 0 and 1: in many dimensions normal numbers all lie far from zero, and sr is made of zero.
+    them later; of protocol "rescaling" it is the network's own lr in 8 bits. Their standard deviation is drawn too: in
+    many dimensions normal numbers all lie far from zero, and sr is made of zero. So every other patch, by chance, has
+    latents zero, and the others a standard deviation between 0 and 1.
     """
 
     def __init__(self, context: Context) -> None:
@@ -108,9 +109,9 @@ class Dual:
 
     def _drawn(self, both: Both, batch: Batch, step: int) -> list[Tensor]:
         """Normal latents that depend on seed, step and each patch's place alone, and so on no part or process; a patch
-        has one standard deviation, drawn from 0 to 1."""
+        has one standard deviation."""
         seeds = [seed(self.context.seed, step, place) for place in batch.places]
-        spreads = [np.float32(np.random.default_rng(one).uniform()) for one in seeds]
+        spreads = [np.float32(max(0.0, np.random.default_rng(one).uniform(-1, 1))) for one in seeds]
         drawn = []
         for level, part in enumerate(both.latents):
             each = [np.random.default_rng([*one, level]).standard_normal(part.shape[1:], np.float32) for one in seeds]
