@@ -64,6 +64,8 @@ def sbatch(words: list[str]) -> None:
 
 
 def states(command: str, words: list[str]) -> None:
+    if command == "sacct" and not option(words, "--name"):
+        return  # the plugin guesses an account from earlier jobs, while others are submitted: there is none
     asked = 0
     if option(words, "--name"):
         with (HERE / "asked").open("a") as file:
