@@ -123,6 +123,9 @@ def trained(values: dict[str, Any], name: str, options: dict[str, Any], **stages
 @pytest.mark.parametrize(("name", "options", "stages", "message"), [
     ("edsr", {}, {"image": {"protocol": "rescaling"}}, r"stage image of edsr knows no protocol \('rescaling'\), which"),
     ("iste", {}, {"image": {"cycle_weight": 0.1}}, "iste knows no cycle_weight .* two directions: remove it"),
+    ("srgan", {}, {"image": {"penalty_weight": 1.0}}, "srgan knows no penalty_weight .* stages codebook: remove it"),
+    ("edsr", {}, {"image": {"elastic": 2.0}}, "edsr knows no elastic .* affinities: remove it"),
+    ("liif", {}, {"image": {"early_weight": 0.5}}, "liif knows no early_weight .* on the way: remove it"),
     ("edsr", {}, {"image": {"scales": [1, 4]}}, "edsr knows no scales .* trainings at random scales: remove it"),
     ("iste", {}, {"image": {"scales": [1, 40]}}, r"scales \[1, 40\]: scale 40 is not one that model iste has: 1 to 16"),
     ("iste", {"hidden": []}, {}, r"trainings.t: hidden \[\] makes no decoder"),
@@ -138,10 +141,10 @@ def test_trainings_that_there_are_not(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", [name for name in tiny_networks.NAMES if tiny_networks.about(name).TRAINS])
+@pytest.mark.parametrize("name", plugins.names("models"))
 def test_recipes_ask_for_nothing_that_their_stage_does_not_know(name: str) -> None:
     model = plugins.load("models", name)
     for preset in model.PRESETS:
-        for stage in model.stages(preset, model.SCALES[0]):
+        for stage in model.stages(preset, getattr(model, "SCALES", [1])[0]):
             asked = SimpleNamespace(model=SimpleNamespace(name=name))
             check_features._check_terms(asked, stage)  # type: ignore[arg-type]

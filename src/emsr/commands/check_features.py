@@ -12,9 +12,28 @@ if TYPE_CHECKING:
     from emsr.config import Training
     from emsr.models.stage import Stage
 
-TERMS = {  # what only stages of one objective read
-    "dual": ("guide_weight", "latent_weight", "cycle_weight", "alternate", "protocol"),
-    "scales": ("scales", "scales_drawn", "anisotropy", "samples"),
+ENTRIES = ("unquantised", "kmeans_vectors", "entries_decay", "restart_after", "restart_until")
+DEFORMATIONS = (
+    *("border", "balance_limit", "rotation_share", "elastic_share", "elastic", "shift_share", "shift"),
+    *("intensity_share", "brightness", "gamma", "section_intensity", "poor_share", "poor", "blur", "faint"),
+    *("missing_share", "missing"),
+)
+TERMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # for what: the objectives that read these, and no other
+    "networks of two directions": (
+        ("dual",),
+        ("guide_weight", "latent_weight", "cycle_weight", "alternate", "protocol"),
+    ),
+    "trainings at random scales": (("scales",), ("scales", "scales_drawn", "anisotropy", "samples")),
+    "networks of several images on the way": (("image",), ("early_weight", "early_until")),
+    "clips": (("image",), ("depth_overlap",)),
+    "clips and affinities": (("image", "affinity", "none"), ("depth",)),
+    "stages fusion": (("fusion",), ("contextual_weight",)),
+    "stages codebook": (("codebook",), ("codebook_weight", "commitment", "penalty_weight", *ENTRIES)),
+    "a discriminator": (("codebook", "adversarial"), ("adversarial_from",)),
+    "super-resolvers with a discriminator": (("adversarial",), ("adversarial_image",)),
+    "stages flow": (("flow",), ("displacement",)),
+    "stages flow and affinities": (("flow", "affinity"), ("rotation", "contrast")),
+    "affinities": (("affinity",), DEFORMATIONS),
 }
 
 
@@ -35,10 +54,9 @@ def _check_terms(training: Training, stage: Stage) -> None:
     """No recipe asks for what its stage would never look at, above all for another protocol."""
     from emsr.models.stage import Stage as Recipe
 
-    for objective, names in TERMS.items():
-        for name in names if stage.objective != objective else ():
+    for whose, (objectives, names) in TERMS.items():
+        for name in names if stage.objective not in objectives else ():
             if (value := getattr(stage, name)) != Recipe.__dataclass_fields__[name].default:
-                whose = "networks of two directions" if objective == "dual" else "trainings at random scales"
                 raise ValueError(
                     f"stage {stage.name} of {training.model.name} knows no {name} ({value!a}), which is for {whose}: "
                     "remove it"
