@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emsr.commands.check import stop_unless_fit
 from emsr.config_files import stop_unless_harmless
+from emsr.driver.rounds import only_when_needed
 from emsr.scales import NAME
 from emsr.segmenting import Segmenting
 from emsr.settings import Settings, wildcard
@@ -57,6 +58,7 @@ rule all:
 
 onstart:
     stop_unless_fit(settings.config)
+    only_when_needed(workflow)
 
 
 onsuccess:
