@@ -6,24 +6,13 @@ No figure of an image says which of these weights are best, for PSNR falls when 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor, nn
 
 from emsr.training import losses
 from emsr.training.data import Batch, cut
-from emsr.training.objective import Losses, Turn
+from emsr.training.objective import Losses
 from emsr.training.objectives.context import Context, unit
 from emsr.training.objectives.image import Image
-
-
-@dataclass
-class Part:
-    """Patches that are a part of a batch, and sr ``made`` of them (batch, 1, y, x) once there is one."""
-
-    batch: Batch
-    made: Tensor = field(default_factory=lambda: torch.empty(0))
+from emsr.training.objectives.rivals import Part, Rivals
 
 
 def make(context: Context) -> Adversarial:
@@ -31,7 +20,7 @@ def make(context: Context) -> Adversarial:
     return Adversarial(context)
 
 
-class Adversarial(Image):
+class Adversarial(Rivals, Image):
     """Trains the network and, from the step that the recipe names, a discriminator after it."""
 
     keeps_last = True
@@ -40,18 +29,6 @@ class Adversarial(Image):
         super().__init__(context)
         reached = self.stage.adversarial_weight and self.stage.adversarial_from < self.stage.steps
         self.discriminator = context.parts["discriminator"] if reached else None
-
-    def state(self) -> nn.Module:
-        """The network, and the discriminator if there is one."""
-        parts = {"network": self.network}
-        return nn.ModuleDict(parts | ({"discriminator": self.discriminator} if self.discriminator else {}))
-
-    def turns(self) -> Sequence[Turn]:
-        """The network's optimiser, then the discriminator's."""
-        generator = Turn(self.network, self.generator_losses)
-        if self.discriminator is None:
-            return (generator,)
-        return generator, Turn(self.discriminator, self.discriminator_losses, self.stage.adversarial_from)
 
     def parts(self, batch: Batch, step: int, count: int) -> Sequence[Part]:  # type: ignore[override]
         """The patches in equal parts, which need nothing of each other."""
@@ -70,16 +47,8 @@ class Adversarial(Image):
         if stage.perceptual_weight:
             named["perceptual"] = self.perceptual(sr, hr)
             total = total + stage.perceptual_weight * named["perceptual"]
-        named["generator"] = self._fool(sr)
+        named["generator"] = losses.logistic_generator(self.judged(sr))
         return {"loss": total + stage.adversarial_weight * named["generator"], **named}
-
-    def _fool(self, sr: Tensor) -> Tensor:
-        """The network's adversarial loss; the discriminator's weights take no gradient from it."""
-        assert self.discriminator is not None
-        self.discriminator.requires_grad_(False)
-        logits = self.discriminator(sr)
-        self.discriminator.requires_grad_(True)
-        return losses.logistic_generator(logits.float())
 
     def discriminator_losses(self, part: Part, step: int) -> Losses:
         """A scalar of hr and of what was made (batch, 1, y, x) in this step."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,16 +11,9 @@ from torch import Tensor, nn
 from emsr.layers.codebook import usage
 from emsr.training import losses
 from emsr.training.data import Batch, Patches, Request, cut
-from emsr.training.objective import Losses, Turn
+from emsr.training.objective import Losses
 from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, compare, grey, means, unit
-
-
-@dataclass
-class Part:
-    """Patches that are a part of a batch, and their reconstruction ``made`` (batch, 1, y, x) once there is one."""
-
-    batch: Batch
-    made: Tensor = field(default_factory=lambda: torch.empty(0))
+from emsr.training.objectives.rivals import Part, Rivals
 
 
 def make(context: Context) -> Codebook:
@@ -29,7 +21,7 @@ def make(context: Context) -> Codebook:
     return Codebook(context)
 
 
-class Codebook:
+class Codebook(Rivals):
     """Trains encoder, decoder and codebook, and a discriminator where the recipe wants one."""
 
     def __init__(self, context: Context) -> None:
@@ -40,18 +32,6 @@ class Codebook:
         self.patches = context.patches(self.request, "training")
         self.seen: list[tuple[Tensor, Tensor]] = []  # latents and indices of the parts of a step
         self._validation: list[Batch] | None = None
-
-    def state(self) -> nn.Module:
-        """The network with its entries and their counts, and the discriminator if there is one."""
-        parts = {"network": self.network}
-        return nn.ModuleDict(parts | ({"discriminator": self.discriminator} if self.discriminator else {}))
-
-    def turns(self) -> Sequence[Turn]:
-        """The network's optimiser, then the discriminator's from the step that the recipe names."""
-        generator = Turn(self.network, self.generator_losses)
-        if self.discriminator is None:
-            return (generator,)
-        return generator, Turn(self.discriminator, self.discriminator_losses, self.stage.adversarial_from)
 
     def batch(self, step: int) -> Batch:
         """Training patches of a step: hr (batch, 1, y, x) uint8."""
@@ -76,17 +56,9 @@ class Codebook:
         named = {"image": difference, "quantisation": made.loss}
         total = stage.image_weight * difference + stage.codebook_weight * made.loss
         if self.discriminator is not None and step >= stage.adversarial_from:
-            named["generator"] = self._fool(made.image)
+            named["generator"] = losses.wasserstein_generator(self.judged(made.image))
             total = total + stage.adversarial_weight * named["generator"]
         return {"loss": total, **named}
-
-    def _fool(self, image: Tensor) -> Tensor:
-        """The generator's adversarial loss; the discriminator's weights take no gradient from it."""
-        assert self.discriminator is not None
-        self.discriminator.requires_grad_(False)
-        logits = self.discriminator(image)
-        self.discriminator.requires_grad_(True)
-        return losses.wasserstein_generator(logits.float())
 
     def discriminator_losses(self, part: Part, step: int) -> Losses:
         """Scalars of real and reconstructed hr (batch, 1, y, x): the critic's loss, and the R1 penalty when due."""
