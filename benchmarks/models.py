@@ -8,16 +8,19 @@ they are counted in some steps of the real training, early and late ones. A mode
 as the steps of its preset do. sr is then segmented by the examples' affinity network of hr, which is trained first.
 
 All of it is one workflow for each of the data, results_models_fib and results_models_vnc: whatever was finished is
-kept, trainings go on from their last state, and the script may be stopped and started at any time. Figures, tables and
-a picture are made of them by benchmarks/models_figures.py.
+kept, trainings go on from their last state, and the script may be stopped and started at any time (after a SIGKILL of
+snakemake, with `snakemake --unlock` in between). Figures, tables and a picture are made of them by
+benchmarks/models_figures.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,18 +177,27 @@ def shortened(sample: Sample, name: str, macs: dict[str, float], budget: float) 
     return found
 
 
+def recipe_sha256(sample: Sample, name: str) -> str:
+    """Of what the arithmetic of a step depends on: options, recipe, and what the example changes of it."""
+    module = plugins.load("models", name)
+    stages = [asdict(stage) for stage in module.stages(PRESET, sample.scale)]
+    of = [asdict(module.PRESETS[PRESET]), stages, stated(sample, name), training(sample, name, {})]
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+
+
 def all_steps(sample: Sample, names: list[str], budget: float, cores: str) -> dict[str, dict[str, dict[str, int]]]:
-    """For each model what its recipe is changed by; what was counted once is kept in results."""
+    """For each model what its recipe is changed by; what was counted of the same recipe is kept in results."""
     kept = Path(sample.results) / "arithmetic.json"
-    macs = read_json(kept) if kept.is_file() else {}
-    if missing := [name for name in names if name not in macs]:
+    macs: dict[str, Any] = read_json(kept) if kept.is_file() else {}
+    counted, of = macs.setdefault("of", {}), {name: recipe_sha256(sample, name) for name in names}
+    if missing := [name for name in names if name not in macs or counted.get(name) != of[name]]:
         recipes = {name: stated(sample, name) for name in missing}
         file = written(sample, config(sample, recipes))
         if workflow(file, cores, *(f"{sample.results}/whole/{image}.json" for image in (f"lr_x{sample.scale}", "hr"))):
             raise SystemExit("the images that trainings read could not be made")
         settings = Settings(read_configs([Path("config.yaml"), file]))
         for name in missing:
-            macs[name] = arithmetic.of_stages(settings, name)
+            macs[name], counted[name] = arithmetic.of_stages(settings, name), of[name]
             told = ", ".join(f"{stage} {each / 1e9:.1f}" for stage, each in macs[name].items())
             print(f"{name} x{sample.scale}: 10^9 multiply-accumulates a step: {told}", flush=True)
             write_json(kept, macs)

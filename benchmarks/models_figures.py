@@ -1,10 +1,12 @@
 """What benchmarks/models.py made, as figures, as the tables of docs/models.md and as a picture.
 
-python benchmarks/models_figures.py [--rounds 3] [--sections 4] [fib] [vnc]        figures/models.json, docs/models.md
+python benchmarks/models_figures.py [--rounds 3] [fib] [vnc]                       figures/models.json, docs/models.md
 python benchmarks/models_figures.py --pages                                        the page from figures that are kept
 python benchmarks/models_figures.py --picture Z docs/models_fib.png                one place of section Z (fib)
 
-Seconds are those of `emsr.superresolve` in this process on one thread, all models in turn, round by round; medians.
+Seconds are those of `emsr.superresolve` of SECTIONS sections (of clips more, so that several share sections) in this
+process on one thread, all models in turn, round by round; medians. They have the overlap of windows and clips, which
+multiply-accumulates a megapixel have not.
 Everything else is read from results: cards, scores, records of trainings. Without results of a model it has no row.
 """
 
@@ -39,6 +41,7 @@ NAMES = {
     "fib": "FIB-SEM of the medulla, x4 (10 nm; 42 sections of 248 x 248 voxels)",
     "vnc": "Serial-section TEM of the nerve cord, x8 (4.6 nm; 4 sections of 1024 x 512 voxels)",
 }
+SECTIONS = 4
 SIDE, SHOWN, GAP, TITLE, COLUMNS = 112, 224, 8, 22, 7  # hr pixels, pixels of a panel and around it, panels of a row
 
 Json = dict[str, Any]
@@ -107,32 +110,39 @@ def references(sample: Sample, name: str) -> Json:
     return {"bicubic": floor, "hr": segmented(scores, "hr")}
 
 
-def speeds(sample: Sample, names: list[str], sections: int, rounds: int) -> dict[str, list[float]]:
+def sections_of(card: Json) -> int:
+    """How many sections are timed: of clips, so many that they share as large a part as in a long volume."""
+    return 4 * (card["depth"] - card["depth_overlap"]) if "depth_overlap" in card else SECTIONS
+
+
+def speeds(sample: Sample, names: list[str], rounds: int) -> dict[str, list[float]]:
     """Voxels of sr a second in every round."""
     first = sample.test[0] - sample.shown[0]
     coarse = Path(sample.results, names[0], f"lr_x{sample.scale}.json")
-    lr = np.stack([voxels(coarse, z) for z in range(first, first + sections)])
+    counts = {name: sections_of(read_json(card_of(sample, name))) for name in names}
+    lr = np.stack([voxels(coarse, z) for z in range(sample.shown[1] - sample.shown[0])])
     how: Json = {"window": sample.window, "overlap": sample.overlap, "device": "cpu", "workers": 1}
     found: dict[str, list[float]] = {name: [] for name in names}
     for again in range(rounds + 1):
         for name in names:
+            some = np.take(lr, range(first, first + (counts[name] if again else 1)), 0, mode="wrap")
             began = time.perf_counter()
-            made = emsr.superresolve(lr if again else lr[:1], card_of(sample, name).with_suffix(".safetensors"), **how)
+            made = emsr.superresolve(some, card_of(sample, name).with_suffix(".safetensors"), **how)
             if again:  # the first is for nothing
                 found[name].append(made.size / (time.perf_counter() - began))
     return found
 
 
-def measured(key: str, sections: int, rounds: int) -> Json:
+def measured(key: str, rounds: int) -> Json:
     """Figures of all models of one of the data."""
     sample = SAMPLES[key]
     names = finished(sample)
     found = {name: figures(sample, name) for name in names}
-    for name, each in speeds(sample, names, sections, rounds).items():
+    for name, each in speeds(sample, names, rounds).items():
         found[name]["voxels_a_second"] = statistics.median(each)
         found[name]["rounds"] = each
     beside = next(name for name in names if "hr" in (read_json(Path(sample.results, name, "scores.json"))["membrane"]))
-    return {"references": references(sample, beside), "models": found, "sections": sections}
+    return {"references": references(sample, beside), "models": found}
 
 
 # -- page -------------------------------------------------------------------------------------------------------------
@@ -226,7 +236,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("samples", nargs="*", metavar="DATA", help=f"of {', '.join(SAMPLES)}; all if none is named")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sections", type=int, default=4)
     parser.add_argument("--pages", action="store_true")
     parser.add_argument("--picture", nargs=2, metavar=("Z", "FILE"))
     args = parser.parse_args()
@@ -239,7 +248,7 @@ def main() -> int:
     if not args.pages:
         torch.set_num_threads(1)
         for key in args.samples or SAMPLES:
-            kept["data"][key] = measured(key, args.sections, args.rounds)
+            kept["data"][key] = measured(key, args.rounds)
         FIGURES.write_text(json.dumps({**kept, "machine": machine()}, indent=1) + "\n")
     PAGE.write_text(page(kept))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,27 @@ def test_recipes_are_shortened_to_the_budget(models: ModuleType) -> None:
     assert math.isclose(sum(several[stage]["steps"] * each for stage, each in macs.items()), 10e12, rel_tol=0.01)
     assert several["codebook"]["patch"] == 96, "as in the example"
     assert several["fusion"]["steps"] / several["codebook"]["steps"] == pytest.approx(1500 / 600, rel=0.05)
+
+
+def test_arithmetic_is_counted_once_for_each_recipe(
+    models: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted of another recipe, option or patch is not taken for this one's."""
+    sample, counted = replace(models.SAMPLES["fib"], volume=str(tmp_path / "x")), []
+    monkeypatch.setattr(models, "config", lambda *_: {})
+    monkeypatch.setattr(models, "written", lambda *_: tmp_path / "config.yaml")
+    monkeypatch.setattr(models, "workflow", lambda *_: 0)
+    monkeypatch.setattr(models, "read_configs", lambda _: {})
+    monkeypatch.setattr(models, "Settings", lambda _: None)
+    monkeypatch.setattr(models.Sample, "results", str(tmp_path))
+    monkeypatch.setattr(models.arithmetic, "of_stages", lambda _, name: counted.append(name) or {"image": 2e10})
+    monkeypatch.setattr(models, "stated", lambda *_: {"image": {}})
+    first = models.all_steps(sample, ["edsr", "rcan"], 10e12, "1")
+    assert models.all_steps(sample, ["edsr", "rcan"], 10e12, "1") == first
+    assert counted == ["edsr", "rcan"]
+    monkeypatch.setattr(models, "stated", lambda _, name: {"image": {"patch": 24} if name == "rcan" else {}})
+    models.all_steps(sample, ["edsr", "rcan"], 10e12, "1")
+    assert counted == ["edsr", "rcan", "rcan"]
 
 
 def test_the_arithmetic_of_a_step_is_that_of_the_network_and_its_way_back(models: ModuleType, tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def test_scales_differ_in_their_enlargement_alone() -> None:
         added = {f"ups.{scale.bit_length() - 2}.0.{kind}" for kind in ("weight", "bias")}
         assert shapes[scale].keys() - shapes[scale // 2].keys() == added
         assert shapes[scale // 2].items() <= shapes[scale].items()
+    assert shapes[3].keys() == shapes[2].keys(), "nine times the channels instead of four"
+    assert {key for key in shapes[3] if shapes[3][key] != shapes[2][key]} == {"ups.0.0.weight", "ups.0.0.bias"}
 
 
 # the formula
@@ -70,10 +72,10 @@ def plain(state: dict[str, Tensor], lr: Tensor, scale: int, options: edsr.Option
     for block in range(options.blocks):
         x = x + options.res_scale * through(f"blocks.{block}.conv2", through(f"blocks.{block}.conv1", x).relu())
     x = head + through("join", x)
-    for level in range(scale.bit_length() - 1):
+    for level, by in enumerate([3] if scale == 3 else [2] * (scale.bit_length() - 1)):
         lifted = through(f"ups.{level}.0", x)
         n, c, h, w = lifted.shape
-        x = lifted.view(n, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c // 4, 2 * h, 2 * w)
+        x = lifted.view(n, c // by**2, by, by, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c // by**2, by * h, by * w)
     return through("last", x) + options.mean
 
 
@@ -145,7 +147,7 @@ def test_our_own_goldens() -> None:
 
 
 @pytest.mark.parametrize(("scale", "change", "message"), [
-    (3, {}, "scale 3 is not one of edsr's: use one of 2, 4, 8, 16"),
+    (5, {}, "scale 5 is not one of edsr's: use one of 2, 3, 4, 8, 16"),
     (4, {"width": 0}, "width 0 and blocks 2 make no edsr"),
     (4, {"blocks": -1}, "width 6 and blocks -1 make no edsr"),
     (4, {"mean": 128.0}, r"mean 128\.0 outside \[0, 1\]"),

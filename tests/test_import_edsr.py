@@ -95,8 +95,8 @@ def without(*names: str) -> Callable[[State], State]:
 
 
 @pytest.mark.parametrize(("spoil", "scale", "message"), [
-    (dict, None, "scale None is not one of edsr's: say which with --scale, one of 2, 4, 8, 16"),
-    (dict, 3, "scale 3 is not one of edsr's"),
+    (dict, None, "scale None is not one of edsr's: say which with --scale, one of 2, 3, 4, 8, 16"),
+    (dict, 5, "scale 5 is not one of edsr's"),
     (dict, 8, r"no published EDSR of x8: missing tail\.0\.4\.weight, tail\.0\.4\.bias; check --scale"),
     (dict, 2, r"no published EDSR of x2: unknown tail\.0\.2\.weight"),
     (without("body.1.body.2.bias"), 4, r"missing body\.1\.body\.2\.bias"),

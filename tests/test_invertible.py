@@ -171,8 +171,10 @@ def test_they_come_back_after_training_and_both_ways_share_parameters() -> None:
 def test_lr_begins_as_the_mean_of_boxes() -> None:
     hr = torch.rand(1, 1, 16, 24)
     for module, options in ((irn, irn.PRESETS["small"]), (snadn, replace(SNADN, pyramid="haar"))):
-        lr = module.build(4, 1, options).down(hr)[0]
+        lr, (latents,) = module.build(4, 1, options).down(hr)
         torch.testing.assert_close(lr, F.avg_pool2d(hr, 4), atol=1e-6, rtol=0)
+        details = Haar(4)(Haar(1)(hr))[:, 1:]
+        assert torch.equal(latents, 32 * details), "a latent of 1 is 1/32 of the range of grey"
 
 
 @torch.no_grad()

@@ -123,6 +123,7 @@ def trained(values: dict[str, Any], name: str, options: dict[str, Any], **stages
 @pytest.mark.parametrize(("name", "options", "stages", "message"), [
     ("edsr", {}, {"image": {"protocol": "rescaling"}}, r"stage image of edsr knows no protocol \('rescaling'\), which"),
     ("iste", {}, {"image": {"cycle_weight": 0.1}}, "iste knows no cycle_weight .* two directions: remove it"),
+    ("srgan", {}, {"image": {"steps": 100}}, "never meets its discriminator: adversarial_from 4000 .* in steps 100"),
     ("srgan", {}, {"image": {"penalty_weight": 1.0}}, "srgan knows no penalty_weight .* stages codebook: remove it"),
     ("edsr", {}, {"image": {"elastic": 2.0}}, "edsr knows no elastic .* affinities: remove it"),
     ("liif", {}, {"image": {"early_weight": 0.5}}, "liif knows no early_weight .* on the way: remove it"),

@@ -138,7 +138,7 @@ def test_one_training_serves_several_scales() -> None:
     ("volumes.cube.scale", "4", "scale '4' is none: write a number"),
     ("trainings.plain.scale", 0, "scale 0 is none: write a number"),
     ("trainings.plain.scale", 20, "scale 20 is not one that model bicubic has: 1 to 16"),
-    ("trainings.plain.model", "edsr", "volumes.cube: scale 3.7 is not one that model edsr has: 2, 4, 8, 16"),
+    ("trainings.plain.model", "edsr", "volumes.cube: scale 3.7 is not one that model edsr has: 2, 3, 4, 8, 16"),
     ("volumes.cube.weights", None, "scale says what weights are used at, and there are none"),
 ])  # fmt: skip
 @pytest.mark.usefixtures("here")

@@ -3,7 +3,8 @@
 After an intended change raise the number beside the step's function and run this file as a program: it writes the new
 goldens. Voxels may differ by one grey level and figures by a thousandth, because CPU types differ in float bits.
 Recipes and presets are named in the config, not spelt out, so their values count as output of ``train``: each is in
-``recipes_<number>.json``. What is only added (a model, a scale, a key that changes nothing) needs no new number.
+``recipes_<number>/``, with the model's own RESULT in its name where the file states one. What is only added (a model, a
+scale, a key that changes nothing) needs no new number.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ Made = dict[str, np.ndarray]
 def golden_path(step: str) -> Path:
     """Of a step, of one of its stages as ``train_flow``, or of the recipes."""
     if step in MODELS:
-        return GOLDEN / f"recipes_{result_number('train')}" / f"{step}.json"
+        file = plugins.file_of("models", step)
+        own = f"_{plugins.literal(file, 'RESULT')}" if plugins.has(file, "RESULT") else ""
+        return GOLDEN / f"recipes_{result_number('train')}" / f"{step}{own}.json"
     return GOLDEN / f"{step}_{result_number(step.split('_')[0])}.npz"
 
 

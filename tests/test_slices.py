@@ -133,3 +133,11 @@ def test_early_stages_of_one_image_are_the_same_at_every_scale(model: str) -> No
                 networks = [module.network(name, scale, 1, options).state_dict() for scale in (1, *module.SCALES)]
             shapes = [{key: tuple(tensor.shape) for key, tensor in network.items()} for network in networks]
             assert all(shape == shapes[0] for shape in shapes), (preset, name)
+
+
+@pytest.mark.parametrize(("name", "result"), [("irn", 2), ("snadn", 2), ("edsr", None)])
+def test_a_model_is_trained_anew_by_a_result_number_of_its_own(name: str, result: int | None) -> None:
+    """And no other model with it."""
+    chosen = settings(model={"name": name, "preset": "small", "options": {}}, stages={"image": {}})
+    assert stage(chosen, "image")["model"].get("result") == result
+    assert stage(chosen, "image")["result"] == slices.result_number("train")

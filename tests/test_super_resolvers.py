@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 import tiny_networks
@@ -47,6 +48,19 @@ def test_published_sizes_have_the_published_parameters(name: str) -> None:
         with torch.device("meta"):
             network = MODULES[name].build(scale, tiny_networks.counted(name), MODULES[name].PRESETS[preset])
         assert sum(parameter.numel() for parameter in network.parameters()) == count, (preset, scale)
+
+
+@pytest.mark.parametrize(("name", "scale"), PAIRS)
+@torch.no_grad()
+def test_published_sizes_enlarge_a_window(name: str, scale: int) -> None:
+    """Without their memory: shapes are computed, numbers are not."""
+    sections, side = tiny_networks.counted(name), 16
+    for preset, options in MODULES[name].PRESETS.items():
+        if preset == "small":
+            continue
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            sr = MODULES[name].build(scale, sections, options).eval()(torch.rand(1, sections, 1, side, side))
+        assert (tuple(sr.shape), sr.dtype) == ((1, 1, scale * side, scale * side), torch.float32), preset
 
 
 @pytest.mark.parametrize(("name", "scale"), PAIRS)

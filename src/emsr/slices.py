@@ -63,7 +63,12 @@ def of_stage(training: Training, stage: str) -> dict[str, Any]:
     model = training.model.model_dump(mode="json")
     values: dict[str, Any] = {
         "stage": stage,
-        "model": {**model, "options": stage_options(training, stage), "sha256": own_model(training)},
+        "model": {
+            **model,
+            "options": stage_options(training, stage),
+            "sha256": own_model(training),
+            **_result(training),
+        },
         "overrides": training.stages[stage],
         "init_from": hashed((training.init_from or {}).get(stage)),
     }
@@ -76,6 +81,15 @@ def of_stage(training: Training, stage: str) -> dict[str, Any]:
         values |= {"sections": 1, "section_step": 1, "window": None}
         values |= {} if set(IMAGES) <= set(read) else {"scale": 1}
     return values
+
+
+def _result(training: Training) -> dict[str, int]:
+    """RESULT of a model file of emsr: raised where its training, and no other model's, gives something else."""
+    file = plugins.file_of("models", training.model.name)
+    number = plugins.literal(file, "RESULT") if plugins.has(file, "RESULT") else 1
+    if not isinstance(number, int):
+        raise ValueError(f"RESULT in {file.name} is {number!r}, which is no integer")
+    return {"result": number} if number > 1 else {}
 
 
 def _accelerated(training: Training, stage: str) -> dict[str, dict[str, str]]:

@@ -70,6 +70,11 @@ def _check_discriminator(model: str, options: Any, stage: Stage) -> None:
     if stage.objective not in ("codebook", "adversarial"):
         raise ValueError(f"stage {stage.name} of {model} trains no discriminator: use adversarial_weight 0")
     if stage.objective == "adversarial":
+        if stage.adversarial_from >= stage.steps > 0:
+            raise ValueError(
+                f"stage {stage.name} of {model} never meets its discriminator: adversarial_from "
+                f"{stage.adversarial_from} is not reached in steps {stage.steps}; lower it, or use adversarial_weight 0"
+            )
         with torch.device("meta"):
             plugins.load("models", model).discriminator(options)
 

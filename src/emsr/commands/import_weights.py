@@ -13,7 +13,7 @@ def import_weights(file: Path, *, stage: str, out: Path, scale: int | None = Non
 
     ``file``: stage1.pth, stage2_x8.pth, stage3_x16.pth, ..., superhuman.pt, MALA.pt or a file of EDSR-PyTorch, its
     three channels made one; ``stage``: codebook, indexer, fusion, affinity, or image for EDSR; ``scale``: 8, 16, for
-    the codebook also 4, for image 2, 4, 8, 16, none for affinity. Raises ValueError naming what is missing or
+    the codebook also 4, for image 2, 3, 4, 8, 16, none for affinity. Raises ValueError naming what is missing or
     misshapen.
     """
     from emsr.models import checkpoint, published

@@ -27,9 +27,9 @@ Latents = Sequence[Tensor]
 class Dual(SingleSection):
     """A super-resolver of single sections with a second direction, ``down``, in which the same parameters run.
 
-    What lr cannot hold, ``down`` gives beside it: the latents, in units of UNIT, so that they are about normal numbers
-    of variance 1 from the first step on. ``up`` takes them again; where they are not known they are zero, the mean, so
-    that sr is one image and not a sample.
+    What lr cannot hold, ``down`` gives beside it: the latents, in units of UNIT, so that normal numbers of variance 1,
+    which training draws for them, are from the first step on of the size of what they stand for. ``up`` takes them
+    again; where they are not known they are zero, the mean, so that sr is one image and not a sample.
     """
 
     def enlarge(self, lr: Tensor) -> Tensor:

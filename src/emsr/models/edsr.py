@@ -12,7 +12,7 @@ from emsr.layers.upscale import upsampler
 from emsr.models import recipe
 from emsr.models.section import SingleSection, check_scale
 
-SCALES = (2, 4, 8, 16)
+SCALES = (2, 3, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
 READS = {"image": ("hr", "lr")}
 
@@ -38,7 +38,7 @@ _BASELINE = dict.fromkeys(SCALES, 48)
 stages = recipe.stages(
     # small: about 25 minutes of one core, a step about as long at each scale
     {"published": _PUBLISHED, "full": _PUBLISHED, "small": recipe.small(_PUBLISHED)},
-    {"published": _BASELINE, "full": _BASELINE, "small": {2: 56, 4: 40, 8: 24, 16: 12}},
+    {"published": _BASELINE, "full": _BASELINE, "small": {2: 56, 3: 48, 4: 40, 8: 24, 16: 12}},
 )
 
 

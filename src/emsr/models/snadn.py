@@ -20,6 +20,7 @@ SCALES = (2, 4, 8, 16)
 NEEDS: dict[str, tuple[str, ...]] = {"image": ()}
 READS = {"image": ("hr", "lr")}
 LATENTS = True
+RESULT = 2  # latents in units of their own, zero for half of the patches
 VARIANTS = ("A", "B")
 
 
