@@ -1,11 +1,12 @@
 """For each super-resolver a file of its name: what makes it small enough for tests, and its published size.
 
 ``OPTIONS`` are changes to preset ``small``; ``COUNTS`` are parameters by preset and scale; ``TRAINS`` is False for what
-no single stage trains whole. Where they are stated, ``RATE`` is the learning rate that suits the small network,
-``STEPS`` are enough for it (else 300), ``MULTIPLE`` what the sides of its windows are multiples of, ``FLOAT32`` that
-mixed precision changes nothing, and ``used(network, lr)`` a scalar that depends on every parameter, where sr does not.
-``SECTIONS`` is how many sections it takes to reach all of the network, ``COUNTED`` the sections of the published size.
-``CANCELS`` are published parameters that change nothing.
+no single stage trains whole; ``LAST_STAGE`` then says that the last one learns beside whatever the others hold. Where
+they are stated, ``RATE`` is the learning rate that suits the small network, ``STEPS`` are enough for it (else 300),
+``MULTIPLE`` what the sides of its windows are multiples of, ``FLOAT32`` that mixed precision changes nothing, and
+``used(network, lr)`` a scalar that depends on every parameter, where sr does not. ``SECTIONS`` is how many sections it
+takes to reach all of the network, ``COUNTED`` the sections of the published size. ``CANCELS`` are published parameters
+that change nothing.
 """
 
 from __future__ import annotations
