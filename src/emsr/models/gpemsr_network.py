@@ -15,6 +15,7 @@ from emsr.layers.blocks import conv, leaky, resize, trunk
 from emsr.layers.correlation_flow import CorrelationFlow
 from emsr.layers.flow import SpyNet
 from emsr.layers.prior import PriorFusion, Pyramid
+from emsr.layers.upscale import upsampler
 from emsr.models import vqgan
 from emsr.models.checkpoint import fill
 from emsr.models.reference import Reference, References
@@ -70,7 +71,7 @@ class Gpemsr(nn.Module):
         self.alignment = Alignment(width, options.flow_features, options.deformable_groups, options.flow_scale)
         self.attention = SectionAttention(width, sections)
         self.back = trunk(width, options.back_blocks)
-        self.ups = nn.ModuleList(nn.Sequential(conv(width, 4 * width), nn.PixelShuffle(2)) for _ in range(ups))
+        self.ups = upsampler(width, scale)
         self.fine = conv(width, width)
         self.last = conv(width, 1)
         for frozen in self.frozen():

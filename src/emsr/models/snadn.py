@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from emsr.layers.blocks import conv, resize, up
 from emsr.layers.invertible import Dense, Module, Transform
 from emsr.layers.sparse_attention import SparseAttention
-from emsr.layers.upscale import steps
+from emsr.layers.upscale import steps, upsampler
 from emsr.models import dual_recipe
 from emsr.models.dual import POSITIONS, PYRAMIDS, Dual, Invertible, Latents, Lift
 from emsr.models.section import check_counts, check_scale
@@ -139,7 +139,7 @@ class WideLevel(nn.Module):
         self.shrink, self.shrink_again = conv(inputs, width, stride=2), conv(width, width, stride=2)
         self.attention = SparseAttention(2 * width, options.hashes, options.chunk) if options.attention else None
         self.transform = Transform(width, width, options.blocks, module)
-        self.enlarge = nn.Sequential(conv(width, 4 * inputs), nn.PixelShuffle(2)) if first else up(width, inputs)
+        self.enlarge = upsampler(width, 2, last=inputs) if first else up(width, inputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, inputs, 2*y, 2*x) -> low and high, (batch, width, y, x) each."""
