@@ -178,10 +178,11 @@ def shortened(sample: Sample, name: str, macs: dict[str, float], budget: float) 
 
 
 def recipe_sha256(sample: Sample, name: str) -> str:
-    """Of what the arithmetic of a step depends on: options, recipe, and what the example changes of it."""
+    """Of what the arithmetic of a step depends on: the model's file, options, recipe, and what the example changes."""
     module = plugins.load("models", name)
     stages = [asdict(stage) for stage in module.stages(PRESET, sample.scale)]
-    of = [asdict(module.PRESETS[PRESET]), stages, stated(sample, name), training(sample, name, {})]
+    of: list[Any] = [asdict(module.PRESETS[PRESET]), stages, stated(sample, name), training(sample, name, {})]
+    of.append(plugins.file_of("models", name).read_text())
     return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
 
 

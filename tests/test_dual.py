@@ -189,6 +189,16 @@ def test_it_learns(trained: Path) -> None:
     assert card["cost"]["flops_per_window"] > 0
 
 
+@pytest.mark.parametrize("patch", [24, 25])
+def test_patches_larger_than_sections_are_warned_of(
+    patch: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    learned(tmp_path, "irn", steps=1, validate_every=1, patch=patch)
+    said = [text for text in caplog.messages if "mirrored" in text]
+    wanted = "stage image: patches of 25 pixels are larger than the sections of v, 24 x 24: mirrored beyond their edges"
+    assert said == ([wanted] if patch == 25 else [])
+
+
 @pytest.mark.parametrize(("name", "steps"), [("irn", 300), ("snadn", 80)])
 def test_sr_becomes_better_than_bicubic(name: str, steps: int, tmp_path: Path) -> None:
     """By the recipe's own losses, on edges, of which bicubic makes too little; irn begins where pixels are repeated."""

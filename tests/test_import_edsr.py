@@ -32,7 +32,8 @@ def theirs(kind: str, scale: int, colours: int = 3, levels: int = 255, means: Te
     """Random tensors under the keys that EDSR-PyTorch writes; mean shifts only with ``means`` in [0, 1]."""
     shapes = {"head.0": (6, colours), f"body.{BLOCKS[kind]}": (6, 6), "tail.1": (colours, 6)}
     shapes |= {f"body.{block}.body.{conv}": (6, 6) for block in range(BLOCKS[kind]) for conv in (0, 2)}
-    shapes |= {f"tail.0.{2 * level}": (24, 6) for level in range(scale.bit_length() - 1)}
+    steps = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
+    shapes |= {f"tail.0.{2 * level}": (6 * by**2, 6) for level, by in enumerate(steps)}
     state = {f"{name}.weight": torch.randn(*shape, 3, 3) / (9 * shape[1]) ** 0.5 for name, shape in shapes.items()}
     state |= {f"{name}.bias": 0.1 * levels * torch.randn(shape[0]) for name, shape in shapes.items()}
     for which, sign in (("sub", -1), ("add", 1)) if means is not None else ():
@@ -55,14 +56,15 @@ def given(state: State, kind: str, images: Tensor) -> Tensor:
         x = x + edsr.PRESETS[kind].res_scale * inner
     x = head + through(f"body.{BLOCKS[kind]}", x)
     for level in range(4):
-        if f"tail.0.{2 * level}.weight" in state:
-            x = F.pixel_shuffle(through(f"tail.0.{2 * level}", x), 2)
+        if (weight := state.get(f"tail.0.{2 * level}.weight")) is not None:
+            x = F.pixel_shuffle(through(f"tail.0.{2 * level}", x), round((len(weight) / 6) ** 0.5))
     x = through("tail.1", x)
     return through("add_mean", x) if shifted else x
 
 
 @pytest.mark.parametrize(("kind", "scale", "colours", "levels", "means", "edge", "why"), [
     ("published", 2, 3, 255, MEANS, 9, "as published: zeros around three means are not those around one"),
+    ("published", 3, 1, 255, None, 0, "one step of three"),
     ("full", 4, 3, 255, MEANS, 11, "as published, with its own res_scale"),
     ("full", 2, 3, 255, MEANS.mean().repeat(3), 0, "one mean: exact at the edges too"),
     ("published", 4, 3, 1, MEANS.mean().repeat(3), 0, "trained on [0, 1], which its mean shift tells"),

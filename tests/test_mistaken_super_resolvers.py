@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import emsr
 import test_check
@@ -21,6 +22,7 @@ from emsr.commands.check import check_config
 from emsr.config import parse
 from emsr.durable import read_json, write_json
 from emsr.models import checkpoint
+from project import ROOT
 from sr_project import tissue_like
 
 values = test_check.values  # the fixture
@@ -125,6 +127,7 @@ def trained(values: dict[str, Any], name: str, options: dict[str, Any], **stages
     ("iste", {}, {"image": {"cycle_weight": 0.1}}, "iste knows no cycle_weight .* two directions: remove it"),
     ("srgan", {}, {"image": {"steps": 100}}, "never meets its discriminator: adversarial_from 4000 .* in steps 100"),
     ("srgan", {}, {"image": {"penalty_weight": 1.0}}, "srgan knows no penalty_weight .* stages codebook: remove it"),
+    ("liif", {}, {"image": {"image_weight": 5.0}}, "liif knows no image_weight"),
     ("edsr", {}, {"image": {"elastic": 2.0}}, "edsr knows no elastic .* affinities: remove it"),
     ("liif", {}, {"image": {"early_weight": 0.5}}, "liif knows no early_weight .* on the way: remove it"),
     ("edsr", {}, {"image": {"scales": [1, 4]}}, "edsr knows no scales .* trainings at random scales: remove it"),
@@ -142,10 +145,24 @@ def test_trainings_that_there_are_not(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("training", "stage", "model"), [
+    ("membranes", "affinity", None),
+    ("t", "untrained", {"name": "bicubic", "preset": "small", "options": {}}),
+])  # fmt: skip
+def test_networks_of_other_kinds_know_no_term_of_super_resolvers(
+    training: str, stage: str, model: dict[str, Any] | None
+) -> None:
+    values: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+    of = values["trainings"]["membranes" if model is None else "tissue"]
+    of |= {"stages": {stage: {"latent_weight": 0.5}}} | ({} if model is None else {"model": model})
+    with pytest.raises(ValueError, match=rf"stage {stage} of \w+ knows no latent_weight \(0.5\)"):
+        check_config(parse(values))
+
+
 @pytest.mark.parametrize("name", plugins.names("models"))
 def test_recipes_ask_for_nothing_that_their_stage_does_not_know(name: str) -> None:
     model = plugins.load("models", name)
     for preset in model.PRESETS:
-        for stage in model.stages(preset, getattr(model, "SCALES", [1])[0]):
+        for stage in [stage for scale in getattr(model, "SCALES", [1]) for stage in model.stages(preset, scale)]:
             asked = SimpleNamespace(model=SimpleNamespace(name=name))
-            check_features._check_terms(asked, stage)  # type: ignore[arg-type]
+            check_features.check_terms(asked, stage)  # type: ignore[arg-type]

@@ -115,14 +115,6 @@ def test_no_usable_section_is_one_line() -> None:
         Patches([replace(series(), table=())], REQUEST, 0, "x")
 
 
-@pytest.mark.parametrize("patch", [36, 37])
-def test_patches_larger_than_sections_are_warned_of_once(patch: int, caplog: pytest.LogCaptureFixture) -> None:
-    for stream in ("training", "validation"):
-        Patches([series(41, 36, name="small")], replace(REQUEST, patch=patch), 0, stream)
-    said = "small: patches of 37 pixels are larger than its sections, 41 x 36: mirrored beyond the edges"
-    assert caplog.messages == ([said] if patch == 37 else [])
-
-
 def test_reading_ahead_keeps_the_order_and_passes_errors_on() -> None:
     assert list(read_ahead(lambda step: step * step, range(3, 9))) == [(s, s * s) for s in range(3, 9)]
     assert list(read_ahead(lambda step: step, range(0))) == []

@@ -86,6 +86,8 @@ def of_stage(training: Training, stage: str) -> dict[str, Any]:
 def _result(training: Training) -> dict[str, int]:
     """RESULT of a model file of emsr: raised where its training, and no other model's, gives something else."""
     file = plugins.file_of("models", training.model.name)
+    if "." in training.model.name:
+        return {}  # its content counts
     number = plugins.literal(file, "RESULT") if plugins.has(file, "RESULT") else 1
     if not isinstance(number, int):
         raise ValueError(f"RESULT in {file.name} is {number!r}, which is no integer")

@@ -16,7 +16,7 @@ ENTRIES = ("unquantised", "kmeans_vectors", "entries_decay", "restart_after", "r
 DEFORMATIONS = (
     *("border", "balance_limit", "rotation_share", "elastic_share", "elastic", "shift_share", "shift"),
     *("intensity_share", "brightness", "gamma", "section_intensity", "poor_share", "poor", "blur", "faint"),
-    *("missing_share", "missing"),
+    *("missing_share", "missing", "elastic_spacing", "affinity_error"),
 )
 TERMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # for what: the objectives that read these, and no other
     "networks of two directions": (
@@ -28,7 +28,16 @@ TERMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # for what: the o
     "clips": (("image",), ("depth_overlap",)),
     "clips and affinities": (("image", "affinity", "none"), ("depth",)),
     "stages fusion": (("fusion",), ("contextual_weight",)),
-    "stages codebook": (("codebook",), ("codebook_weight", "commitment", "penalty_weight", *ENTRIES)),
+    "stages codebook": (
+        ("codebook",),
+        ("codebook_weight", "commitment", "penalty_weight", "penalty_every", *ENTRIES),
+    ),
+    "stages that compare images": (
+        ("image", "heads", "dual", "adversarial", "codebook", "fusion"),
+        ("image_weight",),
+    ),
+    "super-resolvers": (("image", "heads", "dual", "adversarial", "scales"), ("image_error",)),
+    "stages that compare features": (("image", "adversarial"), ("perceptual_error",)),
     "a discriminator": (("codebook", "adversarial"), ("adversarial_from",)),
     "super-resolvers with a discriminator": (("adversarial",), ("adversarial_image",)),
     "stages flow": (("flow",), ("displacement",)),
@@ -39,7 +48,7 @@ TERMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # for what: the o
 
 def check(training: Training, options: Any, stage: Stage) -> None:
     """What a stage weighs besides the difference of images, it can have."""
-    _check_terms(training, stage)
+    check_terms(training, stage)
     if stage.objective == "flow" and stage.steps and getattr(options, "flow", "") == "none":
         raise ValueError(
             f"stage {stage.name}: {stage.steps} steps for a network that flow 'none' leaves out; use steps 0"
@@ -50,7 +59,7 @@ def check(training: Training, options: Any, stage: Stage) -> None:
         _check_discriminator(training.model.name, options, stage)
 
 
-def _check_terms(training: Training, stage: Stage) -> None:
+def check_terms(training: Training, stage: Stage) -> None:
     """No recipe asks for what its stage would never look at, above all for another protocol."""
     from emsr.models.stage import Stage as Recipe
 

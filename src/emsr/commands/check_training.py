@@ -47,6 +47,9 @@ def check_training(name: str, training: Training, use: tuple[Collection[int], Se
         whole = untrained(_card(training, options, training.last_stage))
         stages = model.stages(training.model.preset, recipe_scale(training.scale, model.SCALES))
         recipe = {stage.name: stage for stage in stages}
+        for stage, overrides in training.stages.items():
+            if "use" not in overrides and stage in recipe:
+                check_features.check_terms(training, overridden(recipe[stage], overrides))
         if training.output == "affinity":
             _check_geometry(training, whole, recipe, segment)
             return

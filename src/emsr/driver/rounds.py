@@ -15,9 +15,12 @@ def only_when_needed(workflow: Any) -> None:
 
     As long as there is a limit, every round of snakemake's scheduler asks for another after the limit's time span, and
     so does every round that follows a job's end: their number grows with the jobs that have ended while others wait
-    (seen up to 9.27). A limit that was asked for (``--max-jobs-per-timespan``) stays.
+    (seen up to 9.27). Another limit (``--max-jobs-per-timespan``) stays, and this one too where a round looks at a
+    sample of the jobs alone (``--scheduler-subsample``), for then the others need a next one.
     """
     scheduler = getattr(workflow, "scheduler", None)
+    if getattr(getattr(workflow, "scheduling_settings", None), "subsample", None):
+        return
     limit = getattr(scheduler, "job_rate_limiter", None)
     if limit is None or (getattr(limit, "max_jobs", None), getattr(limit, "timespan", None)) != DEFAULT:
         return

@@ -29,7 +29,7 @@ class Deviation(nn.Module):
     placed = True  # ``centre`` is told where in the volume the window lies
 
     def __init__(self, network: Dual, samples: int, temperature: float, seed: int) -> None:
-        """``temperature`` is the standard deviation of the latents, 1 in training.
+        """``temperature`` is the standard deviation of the latents; training draws 0 to 1.
 
         Raises ValueError for fewer than two samples, no temperature, or a seed below 0.
         """

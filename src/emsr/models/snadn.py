@@ -94,7 +94,8 @@ def build(scale: int, sections: int, options: Options, channels: int = 1) -> Dua
 class Wide(Dual):
     """Variant B, the paper's own words: features of ``width`` low and as many high channels, stem and tail learned.
 
-    Only the couplings are inverses of each other here; ``up`` after ``down`` gives hr back as far as was learned.
+    Only the couplings are inverses of each other here; ``up`` after ``down`` gives hr back as far as was learned. Its
+    latents are learned features, to which the unit of grey levels means nothing at first.
     """
 
     def __init__(self, scale: int, sections: int, options: Options, module: Module, channels: int) -> None:

@@ -64,7 +64,7 @@ class Stage:
     perceptual_error: Literal["absolute", "squared"] = "absolute"
     # dual: two directions of one network; sums over an image divided by its hr voxels
     guide_weight: float = 0.0  # of the squared difference of its lr to lr; 0 = scale^2
-    latent_weight: float = 0.0  # of the squares of its latents
+    latent_weight: float = 0.0  # of the squares of its latents, in units of models.dual.UNIT
     cycle_weight: float = 0.0  # of hr made again of its own lr, in 8 bits, and its latents
     alternate: bool = False  # a descent for each direction, one after the other
     protocol: Literal["super-resolution", "rescaling"] = "super-resolution"  # what is enlarged: lr, or its own lr
@@ -80,8 +80,8 @@ class Stage:
     adversarial_weight: float = 0.0
     adversarial_from: int = 0  # first step with it
     adversarial_image: float = 1.0  # adversarial: factor of image_weight from that step on
-    penalty_weight: float = 0.0  # R1 gradient penalty
-    penalty_every: int = 16  # steps
+    penalty_weight: float = 0.0  # codebook: R1 gradient penalty
+    penalty_every: int = 16  # codebook: steps
     # codebook: entries as moving averages
     unquantised: float = 0.0  # fraction of the steps before k-means, latents go to the decoder as they are
     kmeans_vectors: int = 0  # latents that initialise the entries; 0 = random entries

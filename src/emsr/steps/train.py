@@ -15,6 +15,7 @@ from emsr.steps.train_job import Job
 if TYPE_CHECKING:
     from emsr.training.group import Group
     from emsr.training.loop import Result
+    from emsr.training.objectives.context import Context
     from emsr.training.stopping import Limit
 
 TRAIN_RESULT = 1
@@ -96,6 +97,8 @@ def _train(group: Group, settings: dict[str, Any], out: Path, limit: Limit) -> N
             torch.cuda.set_device(device)
         with joined(group, device):
             context = job.context(group)
+            if not group.rank:
+                _warn_of_small_sections(context)
             objective = importlib.import_module(f"emsr.training.objectives.{context.stage.objective}").make(context)
             folder = out.with_suffix(".checkpoint")
             settled = Run(folder, job.identity(), label, context.device, threads, group, limit)
@@ -134,6 +137,19 @@ def _restored(job: Job) -> bool:
     durable.write_sealed(job.out, record["card"])
     log.info("stage %s was trained already: nothing that it depends on has changed", job.stage.name)
     return True
+
+
+def _warn_of_small_sections(context: Context) -> None:
+    """Patches larger than sections are mirrored, which a user should know of."""
+    stage = context.stage
+    for one in context.training if stage.objective != "affinity" else ():
+        seen = one.hr if stage.objective == "codebook" else one.lr
+        if seen is not None and min(sides := seen.shape[1:]) < stage.patch:
+            wide = f"{sides[0]} x {sides[1]}"
+            log.warning(
+                "stage %s: patches of %d pixels are larger than the sections of %s, %s: mirrored beyond their edges",
+                *(stage.name, stage.patch, one.name, wide),
+            )
 
 
 def _write_beside(out: Path, result: Result) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-log = logging.getLogger(__name__)
 
 ORIENTATIONS = 8
 READ_AHEAD = 2
@@ -143,10 +140,6 @@ class Patches:
         if not self._rows:
             names = ", ".join(one.name for one in self.series) or "no volume"
             raise ValueError(f"no undamaged section to draw patches for {stream} from in {names}: widen the ranges")
-        for one in self.series if stream == "training" else ():
-            if min(sides := self._plane(one)) < request.patch:
-                small = "%s: patches of %d pixels are larger than its sections, %d x %d: mirrored beyond the edges"
-                log.warning(small, one.name, request.patch, *sides)
 
     def batch(self, step: int, share: slice = WHOLE) -> Batch:
         """The patches of training step ``step``, or a share of them: all are drawn, and only these are read."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from emsr.training import losses
 from emsr.training.data import Batch, cut
-from emsr.training.objective import Losses
+from emsr.training.objective import Losses, Turn
+from emsr.training.objectives import rivals
 from emsr.training.objectives.context import Context, unit
 from emsr.training.objectives.image import Image
-from emsr.training.objectives.rivals import Part, Rivals
+from emsr.training.objectives.rivals import Part, judged
 
 
 def make(context: Context) -> Adversarial:
@@ -20,7 +23,7 @@ def make(context: Context) -> Adversarial:
     return Adversarial(context)
 
 
-class Adversarial(Rivals, Image):
+class Adversarial(Image):
     """Trains the network and, from the step that the recipe names, a discriminator after it."""
 
     keeps_last = True
@@ -29,6 +32,15 @@ class Adversarial(Rivals, Image):
         super().__init__(context)
         reached = self.stage.adversarial_weight and self.stage.adversarial_from < self.stage.steps
         self.discriminator = context.parts["discriminator"] if reached else None
+
+    def state(self) -> nn.Module:
+        """The network, and the discriminator if there is one."""
+        return rivals.state(self.network, self.discriminator)
+
+    def turns(self) -> Sequence[Turn]:
+        """The network's optimiser, then the discriminator's from the step that the recipe names."""
+        rival = self.discriminator, self.discriminator_losses
+        return rivals.turns((self.network, self.generator_losses), rival, self.stage.adversarial_from)
 
     def parts(self, batch: Batch, step: int, count: int) -> Sequence[Part]:  # type: ignore[override]
         """The patches in equal parts, which need nothing of each other."""
@@ -47,7 +59,7 @@ class Adversarial(Rivals, Image):
         if stage.perceptual_weight:
             named["perceptual"] = self.perceptual(sr, hr)
             total = total + stage.perceptual_weight * named["perceptual"]
-        named["generator"] = losses.logistic_generator(self.judged(sr))
+        named["generator"] = losses.logistic_generator(judged(self.discriminator, sr))
         return {"loss": total + stage.adversarial_weight * named["generator"], **named}
 
     def discriminator_losses(self, part: Part, step: int) -> Losses:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from emsr.layers.codebook import usage
 from emsr.training import losses
 from emsr.training.data import Batch, Patches, Request, cut
-from emsr.training.objective import Losses
+from emsr.training.objective import Losses, Turn
+from emsr.training.objectives import rivals
 from emsr.training.objectives.context import HEALTH_PATCHES, VALIDATION_PATCHES, Context, compare, grey, means, unit
-from emsr.training.objectives.rivals import Part, Rivals
+from emsr.training.objectives.rivals import Part, judged
 
 
 def make(context: Context) -> Codebook:
@@ -21,7 +22,7 @@ def make(context: Context) -> Codebook:
     return Codebook(context)
 
 
-class Codebook(Rivals):
+class Codebook:
     """Trains encoder, decoder and codebook, and a discriminator where the recipe wants one."""
 
     def __init__(self, context: Context) -> None:
@@ -32,6 +33,15 @@ class Codebook(Rivals):
         self.patches = context.patches(self.request, "training")
         self.seen: list[tuple[Tensor, Tensor]] = []  # latents and indices of the parts of a step
         self._validation: list[Batch] | None = None
+
+    def state(self) -> nn.Module:
+        """The network with its entries and their counts, and the discriminator if there is one."""
+        return rivals.state(self.network, self.discriminator)
+
+    def turns(self) -> Sequence[Turn]:
+        """The network's optimiser, then the discriminator's from the step that the recipe names."""
+        rival = self.discriminator, self.discriminator_losses
+        return rivals.turns((self.network, self.generator_losses), rival, self.stage.adversarial_from)
 
     def batch(self, step: int) -> Batch:
         """Training patches of a step: hr (batch, 1, y, x) uint8."""
@@ -56,7 +66,7 @@ class Codebook(Rivals):
         named = {"image": difference, "quantisation": made.loss}
         total = stage.image_weight * difference + stage.codebook_weight * made.loss
         if self.discriminator is not None and step >= stage.adversarial_from:
-            named["generator"] = losses.wasserstein_generator(self.judged(made.image))
+            named["generator"] = losses.wasserstein_generator(judged(self.discriminator, made.image))
             total = total + stage.adversarial_weight * named["generator"]
         return {"loss": total, **named}
 
